@@ -1,0 +1,182 @@
+//! A batch: a header, its payload, zeros up to a whole page.
+
+use thiserror::Error;
+
+use crate::chain::Chain;
+use crate::header::{Codec, Header, HeaderError, Kind};
+use crate::ids::{Position, Term, Timestamp};
+use crate::layout::{block_end, is_block_start, to_pages};
+use crate::limits::{HEADER_BYTES, MAX_BATCH_BYTES, PAGE_BYTES};
+use crate::record::{InvalidRecord, Record};
+use crate::snapshot::{self, Producer};
+
+/// An intact batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// What the header says.
+    pub header: Header,
+    /// The payload as stored, its checksum verified.
+    pub payload: &'a [u8],
+}
+
+/// Why bytes are not an intact batch.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum BatchError {
+    /// The header is not one.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The bytes end before the payload does.
+    #[error("the batch is cut off")]
+    Truncated,
+    /// The payload is not what was written.
+    #[error("the payload's checksum does not match")]
+    Payload,
+}
+
+impl<'a> Batch<'a> {
+    /// Decodes the batch at the front of `bytes`, which may go on behind it.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        Self::with_header(Header::decode(bytes)?, bytes)
+    }
+
+    /// Decodes the batch at the front of `bytes` whose header is known already.
+    pub fn with_header(header: Header, bytes: &'a [u8]) -> Result<Self, BatchError> {
+        let end = HEADER_BYTES + header.payload_bytes as usize;
+        let payload = bytes.get(HEADER_BYTES..end).ok_or(BatchError::Truncated)?;
+        if crc32c::crc32c(payload) != header.payload_crc {
+            return Err(BatchError::Payload);
+        }
+        Ok(Self { header, payload })
+    }
+
+    /// The messages. An intact checksum over malformed records is a writer's mistake and comes out as an error.
+    pub fn records(&self) -> Records<'a> {
+        let payload = if self.header.kind == Kind::Messages { self.payload } else { &[] };
+        Records { payload, left: self.header.record_count }
+    }
+}
+
+/// Iterates over the records of a batch, each with its place counted from the batch's base offset.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    payload: &'a [u8],
+    left: u32,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, InvalidRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            // More bytes than the header counts records.
+            return (!std::mem::take(&mut self.payload).is_empty()).then_some(Err(InvalidRecord::Truncated));
+        }
+        self.left -= 1;
+        let record = Record::take(&mut self.payload);
+        if record.is_err() {
+            (self.payload, self.left) = (&[], 0);
+        }
+        Some(record)
+    }
+}
+
+/// Writes batches one behind the other into a buffer, each where the chain stands.
+///
+/// Positions, offsets, timestamps and fences come from the chain, so what is written always continues it.
+#[derive(Debug)]
+pub struct BatchWriter<'a> {
+    /// Where the next batch goes; moved on by each one written.
+    pub chain: &'a mut Chain,
+    /// The writer's term.
+    pub fence: Term,
+    /// What is final in this segment when the batches are sent.
+    pub committed: Position,
+    /// The bytes to be stored from where the chain stood at the beginning.
+    pub out: &'a mut Vec<u8>,
+}
+
+impl BatchWriter<'_> {
+    /// A batch of messages: `runs` hold `record_count` records, which all get the batch's timestamp. Answers the
+    /// timestamp, which is `now` or, where the clock has jumped back, the last message's.
+    pub fn messages<'r>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'r [u8]>,
+        record_count: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        let timestamp = now.clamp(self.chain.last_timestamp, Timestamp::MAX);
+        let start = self.begin();
+        runs.into_iter().for_each(|run| self.out.extend_from_slice(run));
+        self.finish(start, Kind::Messages, record_count, timestamp, None);
+        timestamp
+    }
+
+    /// The snapshot that begins a block.
+    pub fn snapshot(&mut self, producers: &[Producer]) {
+        assert!(is_block_start(self.chain.position), "a snapshot begins a block");
+        let start = self.begin();
+        snapshot::encode(producers, self.out);
+        self.finish(start, Kind::Snapshot, 0, self.chain.last_timestamp, None);
+    }
+
+    /// Covers the rest of the block. Only the first page is written, so nothing can follow in the same buffer.
+    pub fn filler(&mut self) {
+        let start = self.begin();
+        let rest = block_end(self.chain.position).0 - self.chain.position.0;
+        self.finish(start, Kind::Filler, 0, self.chain.last_timestamp, Some(rest));
+    }
+
+    /// Ends the segment.
+    pub fn seal(&mut self) {
+        let start = self.begin();
+        self.finish(start, Kind::Seal, 0, self.chain.last_timestamp, None);
+    }
+
+    /// Puts on record what is committed.
+    pub fn commit(&mut self) {
+        let start = self.begin();
+        self.finish(start, Kind::Commit, 0, self.chain.last_timestamp, None);
+    }
+
+    fn begin(&mut self) -> usize {
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0; HEADER_BYTES]);
+        start
+    }
+
+    /// `total` is given for a filler alone; every other batch is as long as its payload wants.
+    fn finish(
+        &mut self,
+        start: usize,
+        kind: Kind,
+        record_count: u32,
+        timestamp: Timestamp,
+        total: Option<u64>,
+    ) {
+        assert!(self.fence >= self.chain.fence, "a leader of an earlier term may not write");
+        let stored = to_pages((self.out.len() - start) as u64);
+        let total = total.unwrap_or(stored);
+        assert!((PAGE_BYTES..=MAX_BATCH_BYTES).contains(&total), "a batch is at most a block long");
+        let payload = &self.out[start + HEADER_BYTES..];
+        let payload_bytes = u32::try_from(payload.len()).expect("a payload is shorter than a block");
+        let header = Header {
+            kind,
+            codec: Codec::None,
+            stream: self.chain.stream,
+            position: self.chain.position,
+            total_bytes: u32::try_from(total).expect("a batch is at most a block long"),
+            payload_bytes,
+            uncompressed_bytes: payload_bytes,
+            record_count,
+            base_offset: self.chain.next_offset,
+            first_timestamp: timestamp,
+            last_timestamp: timestamp,
+            fence: self.fence,
+            committed: self.committed,
+            payload_crc: crc32c::crc32c(payload),
+        };
+        self.out[start..start + HEADER_BYTES].copy_from_slice(&header.encode());
+        self.out.resize(start + usize::try_from(stored).expect("a batch fits in memory"), 0);
+        self.chain.advance(&header);
+    }
+}

@@ -1,0 +1,34 @@
+//! The stored bytes of Message Vault, and nothing else: no I/O, no time, no randomness.
+//!
+//! Read in this order:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`limits`] | every size that the format fixes, in one place |
+//! | [`ids`] | offset, position, term, timestamp, stream id, message id |
+//! | [`names`] | names of streams, containers and segments |
+//! | [`layout`] | how a segment is divided into blocks and pages |
+//! | [`header`] | the 128 bytes in front of every batch |
+//! | [`batch`] | a header and its payload: encoding, decoding, checksums |
+//! | [`record`] | one message inside a batch |
+//! | [`snapshot`] | the producers known at the head of a block |
+//! | [`chain`] | whether a batch continues the log where it stands |
+//!
+//! ```text
+//! segment (a page blob, sparse)
+//! +---------------- block 0, 4 MiB ----------------+---------------- block 1 --------
+//! | snapshot | messages | messages | ... | filler  | snapshot | messages | ...
+//! +----------+----------+----------+-----+---------+----------+----------+-----------
+//!            ^ header 128 B | record record record | zeros to a multiple of 512 B
+//! ```
+
+pub mod batch;
+pub mod chain;
+pub mod header;
+pub mod ids;
+pub mod layout;
+pub mod limits;
+pub mod names;
+pub mod record;
+pub mod snapshot;
+mod varint;
