@@ -52,15 +52,32 @@ impl<'a> Batch<'a> {
     /// The messages. An intact checksum over malformed records is a writer's mistake and comes out as an error.
     pub fn records(&self) -> Records<'a> {
         let payload = if self.header.kind == Kind::Messages { self.payload } else { &[] };
-        Records { payload, left: self.header.record_count }
+        let most_delta = self.header.last_timestamp.0.saturating_sub(self.header.first_timestamp.0);
+        Records { payload, left: self.header.record_count, most_delta }
     }
 }
 
-/// Iterates over the records of a batch, each with its place counted from the batch's base offset.
+/// Iterates over the records of a batch, in the order of their offsets. Nothing follows an error.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     payload: &'a [u8],
     left: u32,
+    most_delta: u64,
+}
+
+impl<'a> Records<'a> {
+    /// Takes the next record and holds it against the header, so that the offsets and timestamps which it leads to
+    /// stay within the batch's.
+    fn take_record(&mut self) -> Result<Record<'a>, InvalidRecord> {
+        let record = Record::take(&mut self.payload)?;
+        if record.timestamp_delta > self.most_delta {
+            return Err(InvalidRecord::Timestamp);
+        }
+        if record.stamp.is_some_and(|stamp| stamp.record_count > u64::from(self.left)) {
+            return Err(InvalidRecord::Stamp);
+        }
+        Ok(record)
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -71,8 +88,8 @@ impl<'a> Iterator for Records<'a> {
             // More bytes than the header counts records.
             return (!std::mem::take(&mut self.payload).is_empty()).then_some(Err(InvalidRecord::Truncated));
         }
+        let record = self.take_record();
         self.left -= 1;
-        let record = Record::take(&mut self.payload);
         if record.is_err() {
             (self.payload, self.left) = (&[], 0);
         }

@@ -93,7 +93,7 @@ impl Chain {
 
     /// Moves past a batch whose header was checked.
     pub fn advance(&mut self, header: &Header) {
-        debug_assert_eq!(self.check(header), Ok(()));
+        assert_eq!(self.check(header), Ok(()), "the chain goes on with the batch that was checked");
         self.position = header.end();
         self.next_offset = header.next_offset();
         self.last_timestamp = header.last_timestamp;

@@ -19,8 +19,8 @@ use thiserror::Error;
 use crate::ids::{Offset, Position, StreamId, Term, Timestamp};
 use crate::layout::{block_end, is_block_start, to_pages};
 use crate::limits::{
-    BLOCK_BYTES, HEADER_BYTES, MAX_OFFSET, MAX_SNAPSHOT_BYTES, MAX_TIMESTAMP_MS, MAX_UNCOMPRESSED_BYTES,
-    PAGE_BYTES,
+    BLOCK_BYTES, HEADER_BYTES, MAX_OFFSET, MAX_SEGMENT_BYTES, MAX_SNAPSHOT_BYTES, MAX_TIMESTAMP_MS,
+    MAX_UNCOMPRESSED_BYTES, PAGE_BYTES,
 };
 
 /// The first four bytes of every batch.
@@ -203,7 +203,7 @@ impl Header {
         let payload = u64::from(self.payload_bytes);
         let ensure = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(rule) };
         ensure(self.position.0.is_multiple_of(PAGE_BYTES), "position is not a multiple of 512")?;
-        ensure(self.position.0 < 1 << 63, "position is beyond every segment")?;
+        ensure(self.position.0 < MAX_SEGMENT_BYTES, "position is beyond every segment")?;
         ensure(self.committed <= self.position, "committed is beyond the batch itself")?;
         ensure(total.is_multiple_of(PAGE_BYTES) && total > 0, "total length is not a multiple of 512")?;
         ensure(self.end() <= block_end(self.position), "the batch crosses a block border")?;

@@ -101,6 +101,9 @@ pub enum InvalidRecord {
     /// A stamp that breaks its rules.
     #[error("the producer's stamp is malformed")]
     Stamp,
+    /// A record that was appended after the batch's last timestamp.
+    #[error("the timestamp delta reaches beyond the batch's last timestamp")]
+    Timestamp,
     /// What only the server may set was set.
     #[error("attribute bit 0 and the timestamp delta are the server's to set")]
     Reserved,

@@ -36,12 +36,22 @@ pub struct Outcome {
     pub timestamp: Timestamp,
 }
 
+impl Outcome {
+    /// Whether a request can have been stored so: it had messages, and a message id can name each of them.
+    fn is_possible(&self) -> bool {
+        self.count > 0
+            && self.offset.checked_add(self.count.into()).is_some()
+            && self.timestamp <= Timestamp::MAX
+    }
+}
+
 /// A payload that is not a snapshot's.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 #[error("the snapshot is malformed")]
 pub struct InvalidSnapshot;
 
-/// Writes the payload. More than [`MAX_PRODUCERS`] producers or [`MAX_OUTCOMES`] outcomes are the caller's mistake.
+/// Writes the payload. More than [`MAX_PRODUCERS`] producers or [`MAX_OUTCOMES`] outcomes are the caller's mistake, and so
+/// is an outcome that no request can have had.
 pub fn encode(producers: &[Producer], out: &mut Vec<u8>) {
     assert!(producers.len() <= MAX_PRODUCERS);
     varint::put(out, producers.len() as u64);
@@ -53,6 +63,7 @@ pub fn encode(producers: &[Producer], out: &mut Vec<u8>) {
         varint::put(out, producer.epoch);
         varint::put(out, producer.outcomes.len() as u64);
         for outcome in &producer.outcomes {
+            assert!(outcome.is_possible(), "an outcome is what became of a request that was stored");
             varint::put(out, outcome.sequence);
             varint::put(out, outcome.offset.0);
             varint::put(out, outcome.count.into());
@@ -84,10 +95,11 @@ fn count(rest: &mut &[u8], least: usize, most: usize) -> Result<usize, InvalidSn
 
 fn outcome(rest: &mut &[u8]) -> Result<Outcome, InvalidSnapshot> {
     let mut number = |most: u64| varint::take(rest).filter(|n| *n <= most).ok_or(InvalidSnapshot);
-    Ok(Outcome {
+    let outcome = Outcome {
         sequence: number(u64::MAX)?,
         offset: Offset(number(MAX_OFFSET)?),
         count: u32::try_from(number(u32::MAX.into())?).map_err(|_| InvalidSnapshot)?,
         timestamp: Timestamp(number(MAX_TIMESTAMP_MS)?),
-    })
+    };
+    if outcome.is_possible() { Ok(outcome) } else { Err(InvalidSnapshot) }
 }

@@ -1,0 +1,8 @@
+//! What holds for every batch, record, snapshot and chain, and for bytes that are none.
+
+mod chain;
+#[path = "../common/mod.rs"]
+mod common;
+mod header;
+mod record;
+mod snapshot;
