@@ -1,0 +1,345 @@
+//! The settings of `vault-server`: flags, or environment variables of the same names.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, ValueEnum};
+use vault_format::limits::MAX_VALUE_BYTES;
+use vault_format::names::Prefix;
+
+use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS};
+
+/// Publish and subscribe with replay: an append-only log on page blobs, with HTTP in front of it.
+///
+/// Every flag can be given as an environment variable. Durations have a unit: `500ms`, `30s`, `2m`.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "vault-server", version)]
+pub struct Config {
+    /// Where messages are kept: `file:<directory>`, or `memory:`, which loses everything when the server ends.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_STORAGE",
+        default_value = "file:./data",
+        value_parser = StorageSetting::parse,
+        help_heading = "Storage"
+    )]
+    pub storage: StorageSetting,
+
+    /// What the names of the vault's containers begin with. One vault has one prefix, for ever.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_PREFIX",
+        default_value = "mv-",
+        value_parser = prefix,
+        help_heading = "Storage"
+    )]
+    pub prefix: Prefix,
+
+    /// The address and port to listen on; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8480",
+        help_heading = "Network"
+    )]
+    pub listen: SocketAddr,
+
+    /// The URL under which clients and other replicas reach this server. [default: http://<listen>]
+    #[arg(long, env = "MESSAGEVAULT_ADVERTISE", value_name = "URL", value_parser = url, help_heading = "Network")]
+    pub advertise: Option<String>,
+
+    /// Listen beyond loopback although nobody is asked who they are.
+    #[arg(long, env = "MESSAGEVAULT_ALLOW_ANONYMOUS", help_heading = "Network")]
+    pub allow_anonymous: bool,
+
+    /// The most connections at once; one more is answered 503 and closed.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_MAX_CONNECTIONS",
+        value_name = "NUMBER",
+        default_value_t = MAX_CONNECTIONS as u64,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000),
+        help_heading = "Limits"
+    )]
+    max_connections: u64,
+
+    /// The longest value of a message, in bytes, at most 2097152.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_MAX_MESSAGE_BYTES",
+        value_name = "BYTES",
+        default_value_t = DEFAULT_MESSAGE_BYTES as u64,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_VALUE_BYTES as u64),
+        help_heading = "Limits"
+    )]
+    max_message_bytes: u64,
+
+    /// How long an append waits until its messages are stored.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_APPEND_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = duration,
+        help_heading = "Limits"
+    )]
+    pub append_timeout: Duration,
+
+    /// How long any other request waits for the storage.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = duration,
+        help_heading = "Limits"
+    )]
+    pub request_timeout: Duration,
+
+    /// Create a stream when it is first appended to.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_AUTO_CREATE",
+        value_name = "true|false",
+        default_value_t = true,
+        action = ArgAction::Set,
+        help_heading = "Streams"
+    )]
+    pub auto_create: bool,
+
+    /// What is logged: a level (error, warn, info, debug), or `target=level` for parts, with commas between.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        value_parser = crate::logging::check_filter,
+        help_heading = "Log"
+    )]
+    pub log: String,
+
+    /// How the log is written to stderr; `auto` is `human` on a terminal, else `json`.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Auto,
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Whether the log is JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        match self {
+            Self::Auto => !std::io::stderr().is_terminal(),
+            Self::Human => false,
+            Self::Json => true,
+        }
+    }
+}
+
+/// Which storage, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StorageSetting {
+    /// In this process.
+    Memory,
+    /// In a directory.
+    File(PathBuf),
+}
+
+impl StorageSetting {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("file", directory)) if !directory.is_empty() => Ok(Self::File(directory.into())),
+            _ => Err(format!("unknown storage `{text}`: say file:<directory> or memory:")),
+        }
+    }
+
+    /// The kind, in a word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::File(_) => "file",
+        }
+    }
+
+    /// How many puts of one stream may be on their way at once. A disk syncs one after the other, so that more than
+    /// one that is synced and one that is written gain nothing.
+    #[must_use]
+    pub fn max_puts_in_flight(&self) -> usize {
+        match self {
+            Self::Memory => 4,
+            Self::File(_) => 2,
+        }
+    }
+}
+
+/// Why the server does not start, or what was asked for instead of starting.
+#[derive(Debug)]
+pub enum NoConfig {
+    /// Help or version, to be printed.
+    Asked(String),
+    /// What is wrong, in a sentence.
+    Wrong(String),
+}
+
+impl Config {
+    /// Reads flags and environment.
+    pub fn read(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, NoConfig> {
+        let config = Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoConfig::Asked(error.to_string()),
+            _ => NoConfig::Wrong(sentence(&error)),
+        })?;
+        if !config.listen.ip().is_loopback() && !config.allow_anonymous {
+            return Err(NoConfig::Wrong(format!(
+                "--listen {} is open to the network, and this server asks nobody who they are: listen on 127.0.0.1, \
+                 or say --allow-anonymous",
+                config.listen
+            )));
+        }
+        Ok(config)
+    }
+
+    /// The longest value of a message.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> usize {
+        usize::try_from(self.max_message_bytes).expect("its range ends at 2 MiB")
+    }
+
+    /// The most connections at once.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        usize::try_from(self.max_connections).expect("its range ends at a million")
+    }
+}
+
+/// The first line of what clap has to say; what follows it are hints and usage.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    format!("{first} (vault-server --help names every setting)")
+}
+
+fn prefix(text: &str) -> Result<Prefix, String> {
+    Prefix::new(text).map_err(|error| error.to_string())
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+    if rest.is_empty() || text.contains(char::is_whitespace) {
+        return Err("give a URL such as http://vault.example:8480".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A whole number and a unit: `ms`, `s` or `m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "give a whole number and a unit, such as 500ms, 30s or 2m".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    // A day is more than anybody waits, and keeps the arithmetic of clocks far from its ends.
+    let ms = number.checked_mul(unit_ms).filter(|ms| (1..=86_400_000).contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(|| "the time must be from 1ms to a day".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Config, String> {
+        let arguments = ["vault-server"].iter().chain(arguments).map(std::ffi::OsString::from);
+        Config::read(arguments).map_err(|no| match no {
+            NoConfig::Asked(text) | NoConfig::Wrong(text) => text,
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_whole() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.storage, StorageSetting::File("./data".into()));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8480");
+        assert_eq!((config.max_message_bytes(), config.max_connections()), (1 << 20, 16_384));
+        assert_eq!(config.append_timeout, Duration::from_secs(30));
+        assert!(config.auto_create && !config.allow_anonymous);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_one_sentence_that_says_what_to_set() {
+        for (arguments, says) in [
+            (["--storage", "azure:"], "unknown storage `azure:`: say file:<directory> or memory:"),
+            (["--storage", "file:"], "unknown storage `file:`"),
+            (["--append-timeout", "30"], "500ms, 30s or 2m"),
+            (["--append-timeout", "0s"], "from 1ms to a day"),
+            (["--max-message-bytes", "2097153"], "2097152"),
+            (["--max-message-bytes", "0"], "--max-message-bytes"),
+            (["--prefix", "Mv_"], "lower-case"),
+            (["--listen", "8480"], "--listen"),
+            (["--listen", "0.0.0.0:80"], "--allow-anonymous"),
+            (["--advertise", "vault:80"], "http://vault.example:8480"),
+            (["--log", "=,="], "--log"),
+            (["--auto-create", "maybe"], "--auto-create"),
+            (["--nonsense", "1"], "--nonsense"),
+        ] {
+            let wrong = read(&arguments).unwrap_err();
+            assert!(wrong.contains(says) && !wrong.contains('\n'), "{arguments:?}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "1h", "-1s", "1.5s", "99999999999999999999s", "99999999999999999m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_open_network_is_asked_for_by_name() {
+        assert!(read(&["--listen", "0.0.0.0:80", "--allow-anonymous"]).is_ok());
+        assert!(read(&["--listen", "[::1]:80"]).is_ok());
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_stands_in_the_help() {
+        let help = read(&["--help"]).unwrap_err();
+        let command = <Config as clap::CommandFactory>::command();
+        for flag in command.get_arguments().filter_map(|flag| flag.get_long()) {
+            if flag != "help" && flag != "version" {
+                let variable = format!("MESSAGEVAULT_{}", flag.replace('-', "_").to_uppercase());
+                assert!(help.contains(&format!("--{flag}")) && help.contains(&variable), "{flag}");
+            }
+        }
+    }
+}

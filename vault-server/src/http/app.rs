@@ -1,0 +1,112 @@
+//! What every request has at hand.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::env::Env;
+use crate::limits::REQUEST_BODIES_BYTES;
+use crate::log::vault::Vault;
+use crate::storage::Storage;
+use crate::storage::counted::Counted;
+
+/// What the operator chose for the HTTP interface.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// A stream that does not exist is created when it is first appended to.
+    pub auto_create: bool,
+    /// The longest value of a message.
+    pub max_message_bytes: usize,
+    /// How long an append waits until it is stored.
+    pub append_timeout: Duration,
+    /// The address that clients are told.
+    pub advertise: String,
+    /// The kind of storage, as the status names it.
+    pub storage: &'static str,
+    /// What the names of the vault's containers begin with.
+    pub prefix: String,
+}
+
+/// What every request has at hand.
+pub struct App {
+    /// The streams.
+    pub vault: Vault,
+    /// Time.
+    pub env: Env,
+    /// The storage's request counts.
+    pub storage: Arc<Counted<dyn Storage>>,
+    /// What the operator chose.
+    pub settings: HttpSettings,
+    /// Cancelled when the server is told to end: reads that wait are answered at once.
+    pub stopping: CancellationToken,
+    /// Connections open now.
+    pub connections: AtomicUsize,
+    /// Bytes that request bodies may still take.
+    pub(crate) bodies: Arc<Semaphore>,
+    /// Why this server does not lead, when it does not.
+    standing: Mutex<String>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// A server that has not begun to lead.
+    #[must_use]
+    pub fn new(
+        vault: Vault,
+        env: Env,
+        storage: Arc<Counted<dyn Storage>>,
+        settings: HttpSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            vault,
+            env,
+            storage,
+            settings,
+            stopping: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
+            standing: Mutex::new("waiting for the lease".to_owned()),
+        })
+    }
+
+    /// Puts down why this server does not lead.
+    pub fn set_standing(&self, why: impl Into<String>) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
+    }
+
+    /// Why reads cannot be served now. `None` where they can.
+    pub(crate) fn why_not_ready(&self) -> Option<String> {
+        if self.stopping.is_cancelled() {
+            return Some("the server is ending".to_owned());
+        }
+        if self.vault.term().is_some() {
+            return None;
+        }
+        Some(self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Counts a connection until the answer is dropped.
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(self))
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<App>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,173 @@
+//! Messages as JSON, written by hand: a generic serializer costs several times as much.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use vault_format::header::{Header, Kind};
+use vault_format::ids::{MessageId, Offset, Timestamp};
+use vault_format::limits::HEADER_BYTES;
+use vault_format::record::{InvalidRecord, Record};
+
+use crate::limits::ANSWER_PIECE_BYTES;
+use crate::log::blocks::Batches;
+use crate::log::error::StreamFault;
+
+/// Goes through the messages of loaded batches that lie in a range of offsets.
+pub(crate) struct Messages {
+    batches: Batches,
+    /// Where the next batch begins.
+    at: usize,
+    header: Option<Header>,
+    /// Where the next record of the batch in hand begins, and where its payload ends.
+    record: usize,
+    payload_end: usize,
+    offset: u64,
+}
+
+/// What stands between two messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Separator {
+    Comma,
+    LineEnd,
+}
+
+impl Messages {
+    pub(crate) fn new(batches: Batches) -> Self {
+        Self { batches, at: 0, header: None, record: 0, payload_end: 0, offset: 0 }
+    }
+
+    /// Writes messages from `start` on, before `end`, until a piece is full. `false` when there are no more.
+    pub(crate) fn write(
+        &mut self,
+        start: Offset,
+        end: Offset,
+        separator: Separator,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, StreamFault> {
+        while out.len() < ANSWER_PIECE_BYTES {
+            let Some(header) = self.batch_in_hand(start) else { return Ok(false) };
+            if self.offset >= end.0 {
+                return Ok(false);
+            }
+            let offset = Offset(self.offset);
+            let payload = self.batches.bytes.get(self.record..self.payload_end).unwrap_or_default();
+            let mut rest = payload;
+            let record = Record::take(&mut rest).map_err(|reason| self.malformed(&header, &reason))?;
+            self.record += payload.len() - rest.len();
+            self.offset += 1;
+            if offset >= start {
+                let timestamp = Timestamp(header.first_timestamp.0 + record.timestamp_delta);
+                // What follows is a document's first message only where nothing but its beginning was written.
+                if separator == Separator::Comma && out.last().is_none_or(|byte| *byte != b'[') {
+                    out.push(b',');
+                }
+                write_message(&header, offset, timestamp, &record, out);
+                if separator == Separator::LineEnd {
+                    out.push(b'\n');
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The checksums held, so that the writer stored it like this.
+    fn malformed(&self, header: &Header, reason: &InvalidRecord) -> StreamFault {
+        let detail = format!("message {}: {reason}", self.offset);
+        StreamFault::Corrupt { segment: self.batches.segment(), position: header.position, detail }
+    }
+
+    /// The batch that holds the next record, if there is one.
+    fn batch_in_hand(&mut self, start: Offset) -> Option<Header> {
+        while self.header.is_none_or(|header| self.offset >= header.next_offset().0) {
+            let header = Header::decode(self.batches.bytes.get(self.at..)?).ok()?;
+            let payload = self.at + HEADER_BYTES;
+            self.at += usize::try_from(header.written_bytes()).ok()?;
+            if header.kind == Kind::Messages && header.next_offset() > start {
+                self.record = payload;
+                self.payload_end = payload + header.payload_bytes as usize;
+                self.offset = header.base_offset.0;
+                self.header = Some(header);
+            }
+        }
+        self.header
+    }
+}
+
+fn write_message(
+    header: &Header,
+    offset: Offset,
+    timestamp: Timestamp,
+    record: &Record<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.reserve(record.value.len() + record.key.len() + 128);
+    out.extend_from_slice(b"{\"offset\":");
+    write_number(offset.0, out);
+    out.extend_from_slice(b",\"timestamp\":");
+    write_number(timestamp.0, out);
+    out.extend_from_slice(b",\"id\":\"");
+    write_hex(&MessageId::new(&header.stream, offset, timestamp).0, out);
+    out.push(b'"');
+    if !record.key.is_empty() {
+        write_bytes("key", record.key, out);
+    }
+    write_bytes("value", record.value, out);
+    let headers = record.headers();
+    if headers.len() > 0 {
+        out.extend_from_slice(b",\"headers\":{");
+        for (index, (name, value)) in headers.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_text(name, out);
+            out.push(b':');
+            write_text(value, out);
+        }
+        out.push(b'}');
+    }
+    if record.application_attributes() != 0 {
+        out.extend_from_slice(b",\"attributes\":");
+        write_number(record.application_attributes().into(), out);
+    }
+    out.push(b'}');
+}
+
+/// A member with text where the bytes are text, else with base64 and a name that says so.
+fn write_bytes(name: &str, bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    if let Ok(text) = str::from_utf8(bytes) {
+        out.extend_from_slice(b"\":");
+        write_text(text, out);
+        return;
+    }
+    out.extend_from_slice(b"_base64\":\"");
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    STANDARD.encode_slice(bytes, &mut out[start..]).expect("base64 makes four characters of three bytes");
+    out.push(b'"');
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is written to memory as JSON");
+}
+
+pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &number).expect("a number is written to memory as JSON");
+}
+
+fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
+/// The stored batches of `batches` in front of the first that begins at `end` or later.
+pub(crate) fn clip(batches: &Batches, end: Offset) -> Bytes {
+    if batches.after.next_offset < end {
+        return batches.bytes.clone();
+    }
+    let behind = batches.headers().find(|(_, header)| header.base_offset >= end);
+    behind.map_or_else(|| batches.bytes.clone(), |(at, _)| batches.bytes.slice(..at))
+}

@@ -1,0 +1,161 @@
+//! Where an answer ends. It is decided before the body begins, because the headers say where to go on.
+//!
+//! The first block is loaded and the limits are held against what stands in it. If they do not cut there, the end by
+//! bytes is a border between blocks further on, whose offset stands in the head behind it.
+
+use std::collections::VecDeque;
+
+use vault_format::header::{Header, Kind};
+use vault_format::ids::Offset;
+use vault_format::layout::block_of;
+use vault_format::limits::HEADER_BYTES;
+use vault_format::record::Record;
+
+use crate::http::read::parameters::{Format, Request};
+use crate::log::Cursor;
+use crate::log::blocks::Batches;
+use crate::log::error::ReadError;
+use crate::log::reading::StreamReader;
+
+/// What is to be sent, and the part of it that has been loaded.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The offset of the first message to be sent.
+    pub(crate) start: Offset,
+    /// The offset behind the last; of stored batches, a border between two.
+    pub(crate) end: Offset,
+    pub(crate) loaded: VecDeque<Batches>,
+    /// Behind what has been loaded. `None` where nothing is to be sent.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+impl Plan {
+    /// An answer from `start` on, at most to the tail at `tail`.
+    pub(crate) async fn new(
+        reader: &StreamReader,
+        request: &Request,
+        start: Offset,
+        tail: Offset,
+    ) -> Result<Self, ReadError> {
+        let by_limit = Offset(start.0.saturating_add(request.limit));
+        let wanted = by_limit.min(request.to.unwrap_or(tail)).min(tail);
+        if wanted <= start {
+            return Ok(Self { start, end: start, loaded: VecDeque::new(), cursor: None });
+        }
+        let mut cursor = reader.seek(start).await?;
+        let whole_batches = request.format == Format::Batches;
+        let mut cut = Cut { start, wanted, whole_batches, left: request.max_bytes, taken: false };
+        let mut loaded = VecDeque::new();
+        let mut covered = start;
+        while covered < cut.wanted {
+            let Some(batches) = reader.next(&mut cursor).await? else { break };
+            let end = cut.inside(&batches);
+            covered = batches.after.next_offset;
+            let left_block = cursor_left_block(&batches);
+            loaded.push_back(batches);
+            if let Some(end) = end {
+                cut.wanted = end;
+                break;
+            }
+            if left_block && covered < cut.wanted {
+                cut.wanted = further_on(reader, &cursor, &cut, covered, tail).await?;
+                break;
+            }
+        }
+        Ok(Self { start, end: cut.wanted, loaded, cursor: Some(cursor) })
+    }
+
+    /// Whether everything that is to be sent has been loaded.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.end <= self.loaded.back().map_or(self.start, |last| last.after.next_offset)
+    }
+
+    /// How many stored bytes have been loaded.
+    pub(crate) fn loaded_bytes(&self) -> usize {
+        self.loaded.iter().map(|batches| batches.bytes.len()).sum()
+    }
+}
+
+fn cursor_left_block(batches: &Batches) -> bool {
+    block_of(batches.before.position) != block_of(batches.after.position)
+}
+
+/// The end beyond the loaded block.
+async fn further_on(
+    reader: &StreamReader,
+    cursor: &Cursor,
+    cut: &Cut,
+    covered: Offset,
+    tail: Offset,
+) -> Result<Offset, ReadError> {
+    let by_bytes = reader.offset_within(cursor, cut.left).await?.max(covered);
+    if by_bytes <= cut.wanted || !cut.whole_batches || cut.wanted == tail {
+        return Ok(by_bytes.min(cut.wanted));
+    }
+    // The batch that holds the end is not sent.
+    Ok(reader.seek(cut.wanted).await?.next_offset().max(covered))
+}
+
+/// Holds the limits against batches, one after the other.
+struct Cut {
+    start: Offset,
+    wanted: Offset,
+    whole_batches: bool,
+    /// Bytes that may still be looked at.
+    left: u64,
+    /// Whether a message has been taken: at least one always is.
+    taken: bool,
+}
+
+impl Cut {
+    /// Where the answer ends, if that is inside these batches and not simply at the wanted offset.
+    fn inside(&mut self, batches: &Batches) -> Option<Offset> {
+        for (at, header) in batches.headers() {
+            if header.base_offset >= self.wanted {
+                return None;
+            }
+            let bytes = header.written_bytes();
+            let may_look_at = self.left;
+            let fits = bytes <= may_look_at;
+            self.left = self.left.saturating_sub(bytes);
+            if header.kind != Kind::Messages {
+                if !fits && self.taken {
+                    return Some(header.base_offset);
+                }
+                continue;
+            }
+            if self.whole_batches && (!fits || header.next_offset() > self.wanted) {
+                return Some(if self.taken { header.base_offset } else { header.next_offset() });
+            }
+            if !fits {
+                return Some(self.inside_batch(batches, at, &header, may_look_at));
+            }
+            self.taken = true;
+        }
+        None
+    }
+
+    /// Where the answer ends in a batch that is larger than what may still be looked at.
+    fn inside_batch(&self, batches: &Batches, at: usize, header: &Header, may_look_at: u64) -> Offset {
+        let payload_start = at + HEADER_BYTES;
+        let payload_end = payload_start + header.payload_bytes as usize;
+        let mut payload = batches.bytes.get(payload_start..payload_end).unwrap_or_default();
+        let (mut end, mut taken, mut looked_at) = (header.base_offset.0, self.taken, 0);
+        while end < self.wanted.0 && end < header.next_offset().0 {
+            let before = payload.len();
+            // Who sends the messages meets the same error and reports it.
+            if Record::take(&mut payload).is_err() {
+                break;
+            }
+            if end >= self.start.0 {
+                looked_at += (before - payload.len()) as u64;
+                if taken && looked_at > may_look_at {
+                    break;
+                }
+                taken = true;
+            }
+            end += 1;
+        }
+        Offset(end)
+    }
+}

@@ -1,0 +1,178 @@
+//! The body of an answer. It is made while it is sent, so that it takes the same memory however long it is: a block
+//! that is being sent, and the next one.
+
+use axum::body::Body;
+use bytes::Bytes;
+use vault_format::ids::Offset;
+
+use crate::http::read::Extent;
+use crate::http::read::messages::{Messages, Separator, clip, write_number};
+use crate::http::read::parameters::Format;
+use crate::http::read::plan::Plan;
+use crate::limits::ANSWER_PIECE_BYTES;
+use crate::log::blocks::Batches;
+use crate::log::error::{ReadError, Unusable};
+use crate::log::reading::{ReadAhead, StreamReader};
+
+/// What an answer takes besides its messages.
+const ENVELOPE_BYTES: usize = 256;
+
+/// The body of an answer; a short one in one piece.
+pub(crate) async fn body(
+    reader: StreamReader,
+    plan: Plan,
+    format: Format,
+    extent: Extent,
+) -> Result<Body, ReadError> {
+    let short = plan.is_loaded() && plan.loaded_bytes() <= ANSWER_PIECE_BYTES / 2;
+    let mut pump = Pump::new(reader, plan, format, extent);
+    if short {
+        let first = pump.piece().await?;
+        if pump.ended() {
+            return Ok(first.map_or_else(Body::empty, Body::from));
+        }
+        pump.first = first;
+    }
+    Ok(Body::from_stream(futures::stream::unfold(pump, |mut pump| async move {
+        match pump.piece().await {
+            Ok(piece) => piece.map(|piece| (Ok(piece), pump)),
+            Err(error) => {
+                // The status has been sent: all that is left is to break off, so that nobody takes this for the end.
+                tracing::warn!(%error, stream = %pump.reader.stream().name(), "an answer breaks off");
+                pump.state = State::Ended;
+                Some((Err(std::io::Error::other(error)), pump))
+            }
+        }
+    })))
+}
+
+struct Pump {
+    reader: StreamReader,
+    plan: Plan,
+    format: Format,
+    extent: Extent,
+    state: State,
+    /// A piece that was made in advance.
+    first: Option<Bytes>,
+    /// Up to where batches have been taken up.
+    reached: Offset,
+    /// Loads the next block while this one is sent.
+    ahead: Option<ReadAhead>,
+}
+
+enum State {
+    Beginning,
+    Between,
+    Messages(Box<Messages>),
+    Batches(Bytes),
+    Ended,
+}
+
+impl Pump {
+    fn new(reader: StreamReader, plan: Plan, format: Format, extent: Extent) -> Self {
+        let reached = plan.start;
+        Self { reader, plan, format, extent, state: State::Beginning, first: None, reached, ahead: None }
+    }
+
+    fn ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// The next piece of the body. `None` at its end.
+    async fn piece(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if let Some(piece) = self.first.take() {
+            return Ok(Some(piece));
+        }
+        match self.format {
+            Format::Batches => self.stored_piece().await,
+            Format::Json => self.text_piece(Separator::Comma).await,
+            Format::Lines => self.text_piece(Separator::LineEnd).await,
+        }
+    }
+
+    async fn stored_piece(&mut self) -> Result<Option<Bytes>, ReadError> {
+        loop {
+            match &mut self.state {
+                State::Ended => return Ok(None),
+                State::Batches(rest) if !rest.is_empty() => {
+                    let piece = rest.split_to(rest.len().min(ANSWER_PIECE_BYTES));
+                    if rest.is_empty() && self.reached >= self.plan.end && self.plan.loaded.is_empty() {
+                        self.state = State::Ended;
+                    }
+                    return Ok(Some(piece));
+                }
+                _ => {
+                    self.state = match self.next_batches().await? {
+                        Some(batches) => State::Batches(clip(&batches, self.plan.end)),
+                        None => State::Ended,
+                    };
+                }
+            }
+        }
+    }
+
+    async fn text_piece(&mut self, separator: Separator) -> Result<Option<Bytes>, ReadError> {
+        if self.ended() {
+            return Ok(None);
+        }
+        let room = if self.plan.is_loaded() { self.plan.loaded_bytes() } else { ANSWER_PIECE_BYTES };
+        let mut out = Vec::with_capacity(room.min(ANSWER_PIECE_BYTES) + ENVELOPE_BYTES);
+        while out.len() < ANSWER_PIECE_BYTES && !self.ended() {
+            match &mut self.state {
+                State::Beginning => {
+                    if separator == Separator::Comma {
+                        out.extend_from_slice(b"{\"messages\":[");
+                    }
+                    self.state = State::Between;
+                }
+                State::Messages(messages) => {
+                    let more = messages.write(self.plan.start, self.plan.end, separator, &mut out);
+                    if !more? {
+                        self.state = State::Between;
+                    }
+                }
+                State::Between | State::Batches(_) | State::Ended => match self.next_batches().await? {
+                    Some(batches) => self.state = State::Messages(Box::new(Messages::new(batches))),
+                    None => {
+                        if separator == Separator::Comma {
+                            self.write_extent(&mut out);
+                        }
+                        self.state = State::Ended;
+                    }
+                },
+            }
+        }
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    async fn next_batches(&mut self) -> Result<Option<Batches>, ReadError> {
+        let batches = match self.plan.loaded.pop_front() {
+            Some(batches) => batches,
+            None if self.reached >= self.plan.end => return Ok(None),
+            None => {
+                let Some(cursor) = &mut self.plan.cursor else { return Ok(None) };
+                // The end was in front of the tail, and a tail does not move back while this server leads.
+                self.reader.next(cursor).await?.ok_or(Unusable::NoLeader)?
+            }
+        };
+        self.reached = batches.after.next_offset;
+        self.ahead = match &self.plan.cursor {
+            Some(cursor) if self.plan.loaded.is_empty() && self.reached < self.plan.end => {
+                Some(self.reader.read_ahead(cursor))
+            }
+            _ => None,
+        };
+        Ok(Some(batches))
+    }
+
+    fn write_extent(&self, out: &mut Vec<u8>) {
+        let Extent { next, end, first } = self.extent;
+        let members: [(&[u8], Offset); 3] =
+            [(b"],\"next_offset\":", next), (b",\"end_offset\":", end), (b",\"first_offset\":", first)];
+        for (name, offset) in members {
+            out.extend_from_slice(name);
+            write_number(offset.0, out);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}

@@ -1,0 +1,186 @@
+//! Creating, listing, describing, changing and deleting streams.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::http::app::App;
+use crate::http::body::{Limit, drain, receive};
+use crate::http::problem::{Code, Problem};
+use crate::http::request::{StreamPath, query};
+use crate::limits::{DEFAULT_LIST_STREAMS, MAX_SETTINGS_BODY_BYTES, MAX_STREAMS};
+use crate::log::error::Unusable;
+use crate::log::settings::{Settings, SettingsPatch};
+use crate::log::stream::{Condition, Stream};
+use crate::log::vault::Created;
+
+/// What is known of a stream without asking storage.
+#[derive(Serialize)]
+struct Summary {
+    name: String,
+    id: String,
+    /// In ms since the Unix epoch.
+    created: u64,
+    settings: Settings,
+    condition: Condition,
+    trouble: Option<String>,
+}
+
+impl Summary {
+    fn of(stream: &Stream) -> Self {
+        let (meta, status) = (stream.meta(), stream.status());
+        Self {
+            name: stream.name().to_string(),
+            id: meta.id.to_string(),
+            created: meta.created.0,
+            settings: meta.settings,
+            condition: status.condition,
+            trouble: status.trouble,
+        }
+    }
+}
+
+/// A stream that was opened, so that its extent is known; where damage prevents that, the fields are null.
+#[derive(Serialize)]
+struct Description {
+    #[serde(flatten)]
+    summary: Summary,
+    first_offset: Option<u64>,
+    next_offset: Option<u64>,
+    last_timestamp: Option<u64>,
+    bytes: Option<u64>,
+    segments: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParameters {}
+
+/// `PUT`: creates the stream (201) or confirms that it has these settings (200).
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    StreamPath(name): StreamPath,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let patch = settings(&app, &uri, &headers, body).await?;
+    let (created, stream) = app.vault.create(&name, patch).await?;
+    let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Summary::of(&stream))).into_response())
+}
+
+/// `PATCH`: changes the settings that are given.
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    StreamPath(name): StreamPath,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let patch = settings(&app, &uri, &headers, body).await?;
+    let stream = app.vault.change(&name, patch).await?;
+    Ok(Json(Summary::of(&stream)).into_response())
+}
+
+/// `DELETE`: the stream and all its messages.
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    StreamPath(name): StreamPath,
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    let NoParameters {} = query(&uri)?;
+    app.vault.delete(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET`: everything about one stream.
+pub(crate) async fn describe(
+    State(app): State<Arc<App>>,
+    StreamPath(name): StreamPath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let NoParameters {} = query(&uri)?;
+    let stream = app.vault.stream(&name)?;
+    let reader = match stream.reader().await {
+        Ok(reader) => Some(reader),
+        // What is wrong stands in the description.
+        Err(Unusable::Fault(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let summary = Summary::of(&stream);
+    let extent = reader.map(|reader| (reader.first_offset(), reader.tail(), reader.size()));
+    let description = Description {
+        summary,
+        first_offset: extent.map(|(first, _, _)| first.0),
+        next_offset: extent.map(|(_, tail, _)| tail.next_offset().0),
+        last_timestamp: extent
+            .filter(|(_, tail, _)| tail.next_offset().0 > 0)
+            .map(|(_, tail, _)| tail.chain.last_timestamp.0),
+        bytes: extent.map(|(_, _, (_, bytes))| bytes),
+        segments: extent.map(|(_, _, (segments, _))| segments),
+    };
+    Ok(Json(description).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParameters {
+    #[serde(default)]
+    prefix: String,
+    start_after: Option<String>,
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Page {
+    streams: Vec<Summary>,
+    /// What `start_after` must say to get the next page; null on the last one.
+    next_start_after: Option<String>,
+}
+
+/// `GET /streams`: a page of streams in the order of their names.
+pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Page>, Problem> {
+    let ListParameters { prefix, start_after, limit } = query(&uri)?;
+    let limit = limit.unwrap_or(DEFAULT_LIST_STREAMS);
+    if !(1..=MAX_STREAMS).contains(&limit) {
+        let detail = format!("query parameters: limit is {limit}; it must be from 1 to {MAX_STREAMS}");
+        return Err(Problem::new(Code::InvalidParameter, detail));
+    }
+    if app.vault.term().is_none() {
+        return Err(Unusable::NoLeader.into());
+    }
+    let (streams, more) = app.vault.list(&prefix, start_after.as_deref(), limit);
+    let streams: Vec<_> = streams.iter().map(|stream| Summary::of(stream)).collect();
+    let next_start_after = streams.last().filter(|_| more).map(|last| last.name.clone());
+    Ok(Json(Page { streams, next_start_after }))
+}
+
+/// The settings in a body; an empty one gives none.
+async fn settings(
+    app: &App,
+    uri: &Uri,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<SettingsPatch, Problem> {
+    let NoParameters {} = query(uri)?;
+    let limit = Limit { bytes: MAX_SETTINGS_BODY_BYTES, code: Code::RequestTooLarge };
+    let received = match receive(app, headers, &mut body, limit).await {
+        Ok(received) => received,
+        Err(problem) => {
+            drain(app, headers, &mut body).await;
+            return Err(problem);
+        }
+    };
+    if received.bytes.is_empty() {
+        return Ok(SettingsPatch::default());
+    }
+    let patch: SettingsPatch = serde_json::from_slice(&received.bytes)
+        .map_err(|error| Problem::new(Code::InvalidSettings, error.to_string()))?;
+    patch.check()?;
+    Ok(patch)
+}

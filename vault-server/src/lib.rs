@@ -1,0 +1,9 @@
+//! The Message Vault server: an append-only log on page blobs, and HTTP in front of it.
+
+pub mod config;
+pub mod env;
+pub mod http;
+pub mod limits;
+pub mod log;
+pub mod logging;
+pub mod storage;

@@ -1,0 +1,193 @@
+//! Every limit and time-out of the server, in one place and related to each other.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use vault_format::limits::{BLOCK_BYTES, MAX_RUN_BYTES, MAX_SEGMENT_BYTES};
+
+// --- storage ---
+
+/// The largest write of pages: what Put Page takes.
+pub const MAX_PUT_BYTES: u64 = 4 << 20;
+
+/// The largest page blob.
+pub const MAX_PAGE_BLOB_BYTES: u64 = MAX_SEGMENT_BYTES;
+
+/// The highest sequence number: Azure keeps it as a signed number.
+pub const MAX_SEQUENCE_NUMBER: u64 = i64::MAX as u64;
+
+/// The longest name of a blob inside its container: Azure's rule.
+pub const MAX_BLOB_NAME_BYTES: usize = 1024;
+
+/// The longest part of a blob's name between two `/`: a file of that name gets a state file, with a longer name,
+/// beside it, and file systems allow 255 bytes.
+pub const MAX_BLOB_NAME_PART_BYTES: usize = 200;
+
+/// How long a lease may be taken for: Azure's rule.
+pub const LEASE_DURATION: RangeInclusive<Duration> = Duration::from_secs(15)..=Duration::from_secs(60);
+
+/// How many blobs the file backend keeps open. A blob in use stays open, so that there may be more for a moment.
+pub const FILE_OPEN_BLOBS: usize = 512;
+
+/// How much of a file the file backend reads at once where it looks for pages that are not zeros.
+pub const FILE_SCAN_BYTES: u64 = 1 << 20;
+
+/// A batch goes out in one write.
+const _: () = assert!(BLOCK_BYTES <= MAX_PUT_BYTES);
+const _: () = assert!(FILE_SCAN_BYTES.is_multiple_of(vault_format::limits::PAGE_BYTES));
+
+// --- the log ---
+
+/// How many Put Pages of one stream may be on their way at once.
+pub const MAX_PUTS_IN_FLIGHT: usize = 4;
+
+/// No more blocks than this, the tail's included, can hold what was not acknowledged.
+pub const WINDOW_BLOCKS: u64 = 4;
+
+/// A stream without appends for this long puts on record that its last messages are committed.
+pub const COMMIT_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// How many copies of what recovery cleared are kept for each stream.
+pub const ASIDES_KEPT: usize = 8;
+
+/// What one stream may have waiting to be stored.
+pub const QUEUE_BYTES_PER_STREAM: usize = 16 << 20;
+
+/// What all streams together may have waiting to be stored.
+pub const QUEUE_BYTES: usize = 64 << 20;
+
+/// What a request counts at least against the limits on queued bytes, so that small ones are bounded in number.
+pub const MIN_REQUEST_COST: usize = 1 << 10;
+
+/// The newest puts that one stream keeps in memory for tailing consumers.
+pub const RECENT_BYTES_PER_STREAM: usize = 8 << 20;
+
+/// The newest puts that all streams together keep in memory.
+pub const RECENT_BYTES: usize = 32 << 20;
+
+/// The cache of whole blocks.
+pub const BLOCK_CACHE_BYTES: u64 = 32 << 20;
+
+/// What readers and the block cache hold together; a reader that gets none is refused.
+pub const READ_MEMORY_BYTES: usize = 96 << 20;
+
+/// How long a reader waits for its share of that memory.
+pub const READ_MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// How many heads of blocks are remembered, of all streams.
+pub const HEADS_CACHED: usize = 65_536;
+
+/// The most streams of a vault.
+pub const MAX_STREAMS: usize = 1_000;
+
+/// How many streams a new leader opens at a time when nobody asks for them.
+pub const STREAMS_OPENED_AT_ONCE: usize = 8;
+
+/// How often the leader looks which containers there are.
+pub const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a lease lasts without renewal, where storage lets leases run out.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// How long what was accepted may take to be stored when the server ends; what is not stored by then was not
+/// acknowledged.
+pub const FINISH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a lease is renewed.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a lease that somebody else holds is tried.
+pub const TRY_LEASE_EVERY: Duration = Duration::from_millis(500);
+
+/// The first wait before a storage request is sent again; each further one is twice as long.
+pub const RETRY_FIRST_MS: u64 = 20;
+
+/// The longest wait before a storage request is sent again.
+pub const RETRY_LONGEST_MS: u64 = 1_000;
+
+/// How long a storage request is sent again and again before the failure is passed on.
+pub const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+const _: () = assert!(LEASE.as_millis() >= 3 * RENEW_EVERY.as_millis());
+const _: () = assert!(RETRY_FIRST_MS < RETRY_LONGEST_MS);
+/// One stream can fill its window, and its queue holds the next puts meanwhile.
+const _: () = assert!(QUEUE_BYTES_PER_STREAM >= 2 * MAX_RUN_BYTES && QUEUE_BYTES >= QUEUE_BYTES_PER_STREAM);
+/// The cache leaves room for readers, each of which holds a block and loads the next.
+const _: () = assert!(BLOCK_CACHE_BYTES + 8 * 2 * BLOCK_BYTES <= READ_MEMORY_BYTES as u64);
+const _: () = assert!(MAX_PUTS_IN_FLIGHT as u64 <= WINDOW_BLOCKS);
+const _: () = assert!(LEASE.as_secs() >= LEASE_DURATION.start().as_secs());
+
+// --- http ---
+
+/// How many connections are served at once unless the settings say otherwise.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// How long the head of a request may take, and how long a connection may be idle. Longer than HTTP clients usually keep
+/// an idle connection (90 s), so that it is the client who closes it, and never while a request is on its way.
+pub const HEAD_TIME: Duration = Duration::from_secs(120);
+
+/// What a connection buffers of what it reads; the head of a request must fit.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+
+/// The most headers of a request.
+pub const MAX_REQUEST_HEADERS: usize = 100;
+
+/// How long a client may take nothing of an answer that it has coming before its connection is cut.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// How long the body of a request may take from its first byte to its last.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The largest body that is JSON: escapes and base64 make it longer than the records in it.
+pub const MAX_JSON_BODY_BYTES: usize = 8 << 20;
+
+/// The largest body that holds a stream's settings.
+pub const MAX_SETTINGS_BODY_BYTES: usize = 64 << 10;
+
+/// What all request bodies together may hold.
+pub const REQUEST_BODIES_BYTES: usize = 64 << 20;
+
+/// How much of a refused body is read and thrown away, so that the client gets to read why it was refused.
+pub const MAX_DRAINED_BYTES: usize = 16 << 20;
+
+/// How long that may take.
+pub const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A message's longest value unless the settings say otherwise.
+pub const DEFAULT_MESSAGE_BYTES: usize = 1 << 20;
+
+/// How many messages a read answers unless it says otherwise.
+pub const DEFAULT_READ_MESSAGES: u64 = 1_000;
+
+/// How many stored bytes a read looks at unless it says otherwise.
+pub const DEFAULT_READ_BYTES: u64 = 4 << 20;
+
+/// The most messages of a JSON answer, which clients hold in memory as a whole.
+pub const MAX_JSON_READ_MESSAGES: u64 = 100_000;
+
+/// The most stored bytes that a JSON answer looks at.
+pub const MAX_JSON_READ_BYTES: u64 = 16 << 20;
+
+/// The longest wait of a read at the tail.
+pub const MAX_READ_WAIT: Duration = Duration::from_secs(60);
+
+/// Answers go out in pieces of about this size.
+pub const ANSWER_PIECE_BYTES: usize = 512 << 10;
+
+/// A page of streams unless the request says otherwise.
+pub const DEFAULT_LIST_STREAMS: usize = 100;
+
+/// The most streams that the status names as being in trouble.
+pub const MAX_TROUBLED_LISTED: usize = 100;
+
+/// How long requests in flight may go on once the server is told to end.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the start waits for another server's lease, and for the first term.
+pub const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+
+const _: () =
+    assert!(MAX_JSON_BODY_BYTES >= 2 * MAX_RUN_BYTES && REQUEST_BODIES_BYTES >= 4 * MAX_JSON_BODY_BYTES);
+const _: () = assert!(DEFAULT_MESSAGE_BYTES <= vault_format::limits::MAX_VALUE_BYTES);
+const _: () = assert!(DEFAULT_READ_BYTES <= MAX_JSON_READ_BYTES);
+const _: () = assert!(DEFAULT_LIST_STREAMS <= MAX_STREAMS);

@@ -1,0 +1,278 @@
+//! Decides what the next Put Page holds. Pure: no I/O, and the time is an argument.
+//!
+//! ```text
+//!            settled             in flight, at most 4             queued
+//!  ... ====================|---put---|---put---|---put---| <- requests wait here
+//!                     committed                     chain.position
+//! ```
+//!
+//! Requests become batches in the order in which they came, several in one batch (group commit). A put never crosses
+//! a block border. Puts may be stored in any order, but they are answered in this one.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use vault_format::batch::BatchWriter;
+use vault_format::chain::Chain;
+use vault_format::ids::{Offset, Position, Term, Timestamp};
+use vault_format::layout::{block_end, is_block_start, room_in_block, to_pages, window_end};
+use vault_format::limits::{HEADER_BYTES, PAGE_BYTES};
+
+use crate::limits::MAX_PUTS_IN_FLIGHT;
+
+/// What the appender must know of a request: its records, how many, and the offset that it insists on.
+pub(crate) trait Queued {
+    fn records(&self) -> &[u8];
+    fn record_count(&self) -> u32;
+    fn expected_offset(&self) -> Option<Offset>;
+}
+
+/// Where a request was put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// The offset of its first message.
+    pub first_offset: Offset,
+    /// The offset after its last message.
+    pub next_offset: Offset,
+    /// The timestamp of its messages.
+    pub timestamp: Timestamp,
+}
+
+/// One Put Page: where it goes, what it holds, whom to answer when it and all before it are stored.
+#[derive(Debug)]
+pub(crate) struct Put<R> {
+    pub(crate) position: Position,
+    pub(crate) bytes: Bytes,
+    pub(crate) requests: Vec<(R, Appended)>,
+    /// The state after it.
+    pub(crate) after: Chain,
+    /// The end of the last batch with messages, up to this put.
+    messages_end: Position,
+    /// The committed position that it puts on record.
+    recorded: Position,
+    /// Whether it ends the segment.
+    pub(crate) seals: bool,
+}
+
+/// A request that cannot be put at the offset that it insists on, or at any.
+#[derive(Debug)]
+pub(crate) enum Misfit<R> {
+    OtherOffset(R),
+    OffsetsExhausted(R),
+}
+
+/// The state of appending to one segment.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    term: Term,
+    segment_bytes: u64,
+    /// After everything that was built.
+    chain: Chain,
+    /// After everything that was acknowledged.
+    settled: Chain,
+    /// The highest committed position on record in settled batches.
+    recorded: Position,
+    /// The end of the last batch with messages, built and settled.
+    messages_end: Position,
+    settled_messages_end: Position,
+    in_flight: usize,
+    sealed: bool,
+}
+
+impl Appender {
+    /// Goes on at `chain`, all of which is final.
+    pub(crate) fn new(
+        term: Term,
+        segment_bytes: u64,
+        chain: Chain,
+        recorded: Position,
+        messages_end: Position,
+    ) -> Self {
+        assert!(chain.fence <= term, "recovery claims the segment before anything is written");
+        assert!(chain.position.0 < segment_bytes, "a segment without room ends with a seal");
+        Self {
+            term,
+            segment_bytes,
+            chain,
+            settled: chain,
+            recorded,
+            messages_end,
+            settled_messages_end: messages_end,
+            in_flight: 0,
+            sealed: false,
+        }
+    }
+
+    /// The state after all that was acknowledged.
+    pub(crate) fn settled(&self) -> &Chain {
+        &self.settled
+    }
+
+    /// The state after all that was built.
+    pub(crate) fn built(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Whether the segment has been ended: the next put goes to another.
+    pub(crate) fn sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Whether messages were acknowledged that no stored batch says are committed.
+    pub(crate) fn wants_commit(&self) -> bool {
+        self.recorded < self.settled_messages_end && !self.sealed
+    }
+
+    /// Builds the next put from the front of the queue. `None` where there is nothing to put.
+    ///
+    /// Requests that insist on another offset than they would get are taken out and handed to `misfit`.
+    pub(crate) fn build<R: Queued>(
+        &mut self,
+        queue: &mut VecDeque<R>,
+        now: Timestamp,
+        mut misfit: impl FnMut(Misfit<R>),
+    ) -> Option<Put<R>> {
+        assert!(self.in_flight < MAX_PUTS_IN_FLIGHT && !self.sealed);
+        let mut room = room_in_block(self.chain.position, self.segment_bytes);
+        if is_block_start(self.chain.position) {
+            room -= SNAPSHOT_BYTES;
+        }
+        let mut taken = Vec::new();
+        let mut payload = 0;
+        let mut next_offset = self.chain.next_offset;
+        let mut block_is_full = false;
+        while let Some(request) = queue.front() {
+            if request.expected_offset().is_some_and(|expected| expected != next_offset) {
+                queue.pop_front().into_iter().for_each(|request| misfit(Misfit::OtherOffset(request)));
+                continue;
+            }
+            let Some(after) = next_offset.checked_add(request.record_count().into()) else {
+                queue.pop_front().into_iter().for_each(|request| misfit(Misfit::OffsetsExhausted(request)));
+                continue;
+            };
+            let longer = payload + request.records().len() as u64;
+            if to_pages(HEADER_BYTES as u64 + longer) > room {
+                block_is_full = true;
+                break;
+            }
+            (payload, next_offset) = (longer, after);
+            taken.extend(queue.pop_front());
+        }
+        if taken.is_empty() && !block_is_full {
+            return None;
+        }
+        Some(self.put(taken, payload, now, block_is_full))
+    }
+
+    /// Builds a put that puts the acknowledged messages on record as committed.
+    pub(crate) fn build_commit<R: Queued>(&mut self) -> Put<R> {
+        assert!(self.wants_commit() && self.in_flight == 0);
+        let mut bytes = Vec::new();
+        let position = self.chain.position;
+        let mut writer = BatchWriter {
+            chain: &mut self.chain,
+            fence: self.term,
+            committed: self.settled.position,
+            out: &mut bytes,
+        };
+        if is_block_start(position) {
+            writer.snapshot(&[]);
+        } else if room_in_block(position, self.segment_bytes) < PAGE_BYTES {
+            writer.seal();
+            self.sealed = true;
+        } else {
+            writer.commit();
+        }
+        self.sent(position, bytes, Vec::new())
+    }
+
+    /// Takes note of the oldest put in flight: it is stored, and so is all before it.
+    pub(crate) fn settle<R>(&mut self, put: &Put<R>) {
+        assert!(
+            put.position == self.settled.position,
+            "puts are settled in the order in which they were built"
+        );
+        assert!(self.in_flight > 0);
+        self.in_flight -= 1;
+        self.settled = put.after;
+        self.recorded = put.recorded;
+        self.settled_messages_end = put.messages_end;
+    }
+
+    /// Goes on in the next segment, which is blank.
+    pub(crate) fn enter_next_segment(&mut self, segment_bytes: u64) {
+        assert!(self.sealed && self.in_flight == 0, "a segment is left when its seal is acknowledged");
+        *self =
+            Self::new(self.term, segment_bytes, self.chain.in_next_segment(), Position::ZERO, Position::ZERO);
+    }
+
+    fn put<R: Queued>(&mut self, taken: Vec<R>, payload: u64, now: Timestamp, block_is_full: bool) -> Put<R> {
+        let position = self.chain.position;
+        let mut bytes = Vec::with_capacity(put_capacity(position, payload, block_is_full));
+        let mut requests = Vec::with_capacity(taken.len());
+        let mut writer = BatchWriter {
+            chain: &mut self.chain,
+            fence: self.term,
+            committed: self.settled.position,
+            out: &mut bytes,
+        };
+        if !taken.is_empty() {
+            if is_block_start(position) {
+                writer.snapshot(&[]);
+            }
+            let mut first_offset = writer.chain.next_offset;
+            let count = taken.iter().map(Queued::record_count).sum();
+            let timestamp = writer.messages(taken.iter().map(Queued::records), count, now);
+            self.messages_end = writer.chain.position;
+            for request in taken {
+                let next_offset = Offset(first_offset.0 + u64::from(request.record_count()));
+                requests.push((request, Appended { first_offset, next_offset, timestamp }));
+                first_offset = next_offset;
+            }
+            assert_eq!(first_offset, writer.chain.next_offset, "every message of a batch was asked for");
+        }
+        // The last block is closed with the seal, every other with a filler, unless the batch has used it up.
+        if block_is_full && !is_block_start(writer.chain.position) {
+            if block_end(writer.chain.position).0 == self.segment_bytes {
+                writer.seal();
+                self.sealed = true;
+            } else {
+                writer.filler();
+            }
+        }
+        self.sent(position, bytes, requests)
+    }
+
+    fn sent<R>(&mut self, position: Position, bytes: Vec<u8>, requests: Vec<(R, Appended)>) -> Put<R> {
+        let end = position + bytes.len() as u64;
+        assert!(!bytes.is_empty() && (bytes.len() as u64).is_multiple_of(PAGE_BYTES));
+        assert!(end <= block_end(position), "a put never crosses a block border");
+        assert!(
+            end <= window_end(self.settled.position, self.segment_bytes),
+            "a put stays inside the window"
+        );
+        self.in_flight += 1;
+        Put {
+            position,
+            bytes: bytes.into(),
+            requests,
+            after: self.chain,
+            messages_end: self.messages_end,
+            recorded: self.settled.position,
+            seals: self.sealed,
+        }
+    }
+}
+
+/// A snapshot without producers: one page.
+const SNAPSHOT_BYTES: u64 = PAGE_BYTES;
+
+/// Room for the messages, and at most a page each for the snapshot before and the filler or seal after them.
+fn put_capacity(position: Position, payload: u64, block_is_full: bool) -> usize {
+    let pages = u64::from(is_block_start(position)) + u64::from(block_is_full);
+    let bytes = to_pages(HEADER_BYTES as u64 + payload) + pages * PAGE_BYTES;
+    usize::try_from(bytes).expect("a put fits in memory")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What all streams of a vault share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+use vault_format::names::Prefix;
+
+use crate::env::Env;
+use crate::limits::{
+    BLOCK_CACHE_BYTES, HEADS_CACHED, MAX_PUTS_IN_FLIGHT, QUEUE_BYTES, READ_MEMORY_BYTES, RECENT_BYTES,
+};
+use crate::log::blocks::Blocks;
+use crate::log::recent::RecentBudget;
+use crate::log::reign::{Reign, ReignEnd};
+use crate::log::store::HeadCache;
+use crate::storage::Storage;
+
+/// What the one who starts a vault may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a request waits for storage before it is told that it did.
+    pub patience: Duration,
+    /// How many puts of one stream may be on their way at once: 1 to 4.
+    pub max_puts_in_flight: usize,
+}
+
+impl Options {
+    /// What fits a storage that is a network away.
+    #[must_use]
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, max_puts_in_flight: MAX_PUTS_IN_FLIGHT }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) env: Env,
+    pub(crate) prefix: Prefix,
+    pub(crate) options: Options,
+    /// Bytes that wait to be stored, of all streams.
+    pub(crate) queue: Arc<Semaphore>,
+    pub(crate) recent: Arc<RecentBudget>,
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) heads: Arc<HeadCache>,
+    /// The term under which this server leads, while it does.
+    pub(crate) reign: watch::Sender<Option<Reign>>,
+    /// Tells the election that a reign is over; more than one notice is as good as one.
+    pub(crate) reign_ends: mpsc::Sender<ReignEnd>,
+    /// Every stream's task, awaited at the end.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Context {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        env: Env,
+        prefix: Prefix,
+        options: Options,
+    ) -> (Arc<Self>, mpsc::Receiver<ReignEnd>) {
+        let (reign_ends, reign_over) = mpsc::channel(1);
+        let context = Self {
+            storage,
+            env,
+            prefix,
+            options,
+            queue: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            recent: RecentBudget::new(RECENT_BYTES),
+            blocks: Arc::new(Blocks::new(BLOCK_CACHE_BYTES, READ_MEMORY_BYTES)),
+            heads: Arc::new(HeadCache::new(HEADS_CACHED)),
+            reign: watch::Sender::new(None),
+            reign_ends,
+            tasks: TaskTracker::new(),
+        };
+        (Arc::new(context), reign_over)
+    }
+
+    pub(crate) fn reign_is_over(&self, end: ReignEnd) {
+        // A full channel holds a notice already.
+        let _ = self.reign_ends.try_send(end);
+    }
+}

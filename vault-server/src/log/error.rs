@@ -1,0 +1,150 @@
+//! How operations on a stream fail. Each type says whether something may have been stored all the same.
+
+use thiserror::Error;
+use vault_format::ids::{Offset, Position};
+
+use crate::storage::StorageError;
+
+/// What holds one stream back until somebody mends it. The other streams of the vault go on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StreamFault {
+    /// Stored bytes that were acknowledged are damaged. What comes before is served; appends are refused.
+    #[error("segment {segment:020} is damaged at byte {position}: {detail}")]
+    Corrupt {
+        /// The segment's base offset.
+        segment: Offset,
+        /// Where the first batch stands that cannot be read.
+        position: Position,
+        /// What was found.
+        detail: String,
+    },
+    /// The container or a segment is gone although messages were stored in it.
+    #[error("stored data is missing: {0}")]
+    DataMissing(String),
+    /// A later version of this server wrote here.
+    #[error(
+        "segment {segment:020} holds a later version of the format at byte {position}; use a newer server"
+    )]
+    FormatTooNew {
+        /// The segment's base offset.
+        segment: Offset,
+        /// Where the first batch of the later version stands.
+        position: Position,
+    },
+}
+
+impl StreamFault {
+    /// The stable word for this fault.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Corrupt { .. } => "corrupt",
+            Self::DataMissing(_) => "data_missing",
+            Self::FormatTooNew { .. } => "format_too_new",
+        }
+    }
+}
+
+/// Why a stream cannot be used now, whatever was asked of it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unusable {
+    /// There is no such stream, or it was deleted meanwhile.
+    #[error("the stream does not exist")]
+    NotFound,
+    /// This server does not lead the vault.
+    #[error("no leader is known; try again soon")]
+    NoLeader,
+    /// The stream needs mending.
+    #[error(transparent)]
+    Fault(#[from] StreamFault),
+    /// Storage does not answer.
+    #[error("the storage cannot be reached: {0}")]
+    Storage(StorageError),
+    /// It took longer than it may.
+    #[error("the server waited for the storage as long as it may")]
+    TimedOut,
+}
+
+/// How an append failed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// Definite: nothing was stored.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// Definite: the stream's next offset is another.
+    #[error("the stream's next offset is {next_offset}, not the expected one")]
+    OffsetMismatch {
+        /// The real one.
+        next_offset: Offset,
+    },
+    /// Definite: too much waits to be written.
+    #[error("the write queue of {0} is full")]
+    QueueFull(&'static str),
+    /// Definite: there is no room in storage, and a write that waits for some is in front.
+    #[error("the storage is full: {0}")]
+    StorageFull(String),
+    /// Definite: offsets have run out.
+    #[error("the stream has no offsets left")]
+    OffsetsExhausted,
+    /// Not definite: the messages may be stored, or be stored later, once.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(Unusable),
+}
+
+/// How a read failed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// The stream cannot be used now.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// What was asked for comes before the first message that is kept.
+    #[error("the first offset kept is {first_offset}")]
+    BelowFirst {
+        /// The first offset kept.
+        first_offset: Offset,
+    },
+    /// What was asked for comes after the tail.
+    #[error("the stream ends at offset {end_offset}")]
+    BeyondTail {
+        /// The tail.
+        end_offset: Offset,
+    },
+    /// Readers hold all the memory that is set aside for them.
+    #[error("too much is being read at the moment")]
+    Overloaded,
+}
+
+impl From<StreamFault> for ReadError {
+    fn from(fault: StreamFault) -> Self {
+        Self::Unusable(fault.into())
+    }
+}
+
+/// How creating, changing or deleting a stream failed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AdminError {
+    /// The stream cannot be used now.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// It exists with other settings.
+    #[error("the stream exists with other settings: {0}")]
+    OtherSettings(String),
+    /// The vault has as many streams as it may.
+    #[error("a vault has at most {0} streams")]
+    TooManyStreams(usize),
+    /// Storage refuses the name for the moment: a container of that name is still being deleted.
+    #[error("storage is still deleting a stream of this name; try again in a minute")]
+    StillDeleting,
+    /// Somebody else is changing the stream.
+    #[error("somebody else is changing this stream; try again")]
+    Busy,
+}
+
+impl From<StorageError> for Unusable {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::NotFound => Self::NotFound,
+            other => Self::Storage(other),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The log: streams of messages on page blobs.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`vault`] | the set of streams; creating, listing, deleting |
+//! | [`stream`] | one stream: opened on first use, appended to, read |
+//! | [`reading`] | places and batches for readers, waiting at the tail |
+//! | [`leadership`] | the lease and the term under which a server writes |
+//! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
+//! | `appender` | what the next put holds. Pure |
+//! | `recover`, `scan` | taking a stream over; finding its tail |
+//! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
+//! | [`settings`], `meta` | what a stream's container says about it |
+//! | [`error`] | how each operation fails, and whether that is definite |
+
+mod appender;
+pub mod blocks;
+mod context;
+pub mod error;
+pub mod leadership;
+mod meta;
+mod put_sender;
+mod reader;
+pub mod reading;
+mod recent;
+mod recover;
+pub mod reign;
+mod retry;
+mod scan;
+pub mod settings;
+mod store;
+pub mod stream;
+pub mod tail;
+#[cfg(test)]
+mod tests;
+pub mod vault;
+mod writer;
+
+pub use appender::Appended;
+pub use context::Options;
+pub use reader::Cursor;

@@ -1,0 +1,138 @@
+//! Reading from the outside: places, batches, waiting at the tail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use vault_format::ids::{Offset, Timestamp};
+
+use crate::log::blocks::Batches;
+use crate::log::error::{ReadError, StreamFault, Unusable};
+use crate::log::reader::{Cursor, Reader};
+use crate::log::stream::{OpenStream, Stream};
+use crate::log::tail::Tail;
+
+/// Reads a stream while this server leads. What it reads is a prefix of the log.
+#[derive(Clone, Debug)]
+pub struct StreamReader {
+    stream: Arc<Stream>,
+    open: Arc<OpenStream>,
+}
+
+impl StreamReader {
+    pub(crate) fn new(stream: Arc<Stream>, open: Arc<OpenStream>) -> Self {
+        Self { stream, open }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The tail as it is now.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.open.reader.tail()
+    }
+
+    /// The first offset that is kept.
+    #[must_use]
+    pub fn first_offset(&self) -> Offset {
+        self.open.reader.first_offset()
+    }
+
+    /// How many segments there are, and the bytes in them up to the tail, as far as segments are used up.
+    #[must_use]
+    pub fn size(&self) -> (usize, u64) {
+        let (segments, tail) = (self.open.reader.segments(), self.tail());
+        let bytes = |segment: &crate::log::store::Segment| {
+            if segment.base == tail.segment { tail.chain.position.0 } else { segment.bytes }
+        };
+        (segments.len(), segments.iter().map(bytes).sum())
+    }
+
+    /// The place in front of the batch that holds `offset`, or of the tail.
+    pub async fn seek(&self, offset: Offset) -> Result<Cursor, ReadError> {
+        self.noting_damage(self.open.reader.seek_offset(offset).await)
+    }
+
+    /// The offset of the first message that was appended at `time` or later; the tail's where there is none.
+    pub async fn offset_at(&self, time: Timestamp) -> Result<Offset, ReadError> {
+        self.noting_damage(self.open.reader.offset_at(time).await)
+    }
+
+    /// The offset at the last border between blocks that is at most `bytes` further on than the cursor; the cursor's
+    /// own where there is none, the tail's where that comes first. Segments count as full.
+    pub async fn offset_within(&self, cursor: &Cursor, bytes: u64) -> Result<Offset, ReadError> {
+        self.noting_damage(self.open.reader.offset_within(cursor, bytes).await)
+    }
+
+    /// The batches at the cursor, at most to the end of their block, and moves past them. `None` at the tail.
+    pub async fn next(&self, cursor: &mut Cursor) -> Result<Option<Batches>, ReadError> {
+        match self.noting_damage(self.open.reader.next(cursor).await)? {
+            Some(batches) => Ok(Some(batches)),
+            // Damage is not a tail: whoever comes to it must not believe that he has read everything.
+            None => match self.open.fault() {
+                Some(fault) => Err(fault.into()),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Loads what comes after the cursor while its reader is busy with what came before.
+    #[must_use]
+    pub fn read_ahead(&self, cursor: &Cursor) -> ReadAhead {
+        let (segment, chain) = Reader::ahead_of(cursor);
+        let reader = self.open.reader.clone();
+        ReadAhead(tokio::spawn(async move { reader.read_ahead(segment, chain).await }))
+    }
+
+    /// Waits until the tail is beyond `offset`, at most for `patience`.
+    pub async fn wait_beyond(&self, offset: Offset, patience: Duration) -> Result<(), ReadError> {
+        let mut tail = self.open.reader.shown.tail.subscribe();
+        let arrives = tail.wait_for(|tail| tail.next_offset() > offset);
+        let ends = self.stream.until_closed();
+        let waited = self.stream.env().timeout(patience, async {
+            tokio::select! {
+                _ = arrives => true,
+                () = ends => false,
+            }
+        });
+        match waited.await {
+            Ok(false) => Err(self.stream.why_not_leading(&self.open).into()),
+            Ok(true) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Damage that a read comes upon holds the stream back; a missing container does as well.
+    fn noting_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        let error = match result {
+            Err(ReadError::Unusable(Unusable::NotFound)) => match self.stream.why_not_leading(&self.open) {
+                deleted @ Unusable::NotFound => return Err(deleted.into()),
+                _ => StreamFault::DataMissing("a segment that was read from is gone".to_owned()).into(),
+            },
+            other => return other.inspect_err(|error| self.note(error)),
+        };
+        self.note(&error);
+        Err(error)
+    }
+
+    fn note(&self, error: &ReadError) {
+        if let ReadError::Unusable(Unusable::Fault(fault)) = error
+            && self.open.fault().is_none()
+        {
+            self.stream.record(fault.clone());
+        }
+    }
+}
+
+/// A load on its way, given up when this is dropped.
+#[derive(Debug)]
+pub struct ReadAhead(JoinHandle<()>);
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

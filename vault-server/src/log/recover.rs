@@ -1,0 +1,394 @@
+//! Taking over a stream: claim its last segment, find the tail, clear what lies beyond it.
+//!
+//! The order is what makes it safe. **Claim first**: once the segment's sequence number is our term, no write of an
+//! earlier leader can land. **Only then scan**, so that what the scan finds is all there will ever be. **Then clear**
+//! what earlier writes left beyond the tail, so that a later scan cannot meet it.
+
+use bytes::{Bytes, BytesMut};
+use vault_format::chain::Chain;
+use vault_format::header::Header;
+use vault_format::ids::{Offset, Position, StreamId, Term};
+use vault_format::layout::window_end;
+use vault_format::limits::{BLOCK_BYTES, PAGE_BYTES};
+use vault_format::names::SegmentName;
+
+use crate::limits::ASIDES_KEPT;
+use crate::log::error::{StreamFault, Unusable};
+use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retry::until_definite;
+use crate::log::scan::{ScanEnd, Scanned, scan, scan_start};
+use crate::log::store::{Head, Segment, Store};
+use crate::storage::{BlobName, StorageError};
+
+/// A stream as recovery leaves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Recovered {
+    /// All segments, oldest first. Empty before the first append.
+    pub(crate) segments: Vec<Segment>,
+    /// The state at the tail, or before the damage where there is a fault.
+    pub(crate) chain: Chain,
+    /// The highest committed position on record in the last segment.
+    pub(crate) recorded: Position,
+    /// The end of the last batch with messages in the last segment.
+    pub(crate) messages_end: Position,
+    /// Why nothing may be appended.
+    pub(crate) fault: Option<StreamFault>,
+}
+
+/// Why a stream could not be taken over.
+#[derive(Clone, Debug)]
+pub(crate) enum RecoverError {
+    Reign(ReignEnd),
+    Unusable(Unusable),
+}
+
+impl<E: Into<Unusable>> From<E> for RecoverError {
+    fn from(error: E) -> Self {
+        Self::Unusable(error.into())
+    }
+}
+
+/// Takes the stream over for `reign`. `begun` says that a first segment was made once.
+pub(crate) async fn recover(
+    store: &Store,
+    reign: &Reign,
+    segment_bytes: u64,
+    begun: bool,
+) -> Result<Recovered, RecoverError> {
+    let listed = store.segments().await?;
+    let Some(mut index) = last_in_use(store, &listed).await? else {
+        if begun {
+            let missing = "the stream has begun, but it has no segment".to_owned();
+            return Err(Unusable::from(StreamFault::DataMissing(missing)).into());
+        }
+        return Ok(Recovered {
+            segments: Vec::new(),
+            chain: Chain::at_segment_start(store.id, Offset::ZERO),
+            recorded: Position::ZERO,
+            messages_end: Position::ZERO,
+            fault: None,
+        });
+    };
+    let mut segments = listed;
+    loop {
+        let segment = segments[index];
+        claim(store, reign, &segment).await?;
+        let start = Chain::at_segment_start(store.id, segment.base);
+        let start = scan_start(store, &segment, start).await?;
+        let mut scanned = scan(store, &segment, start).await?;
+        if scanned.chain.position == Position::ZERO && index > 0 {
+            // Nothing valid stands here yet: the state comes from the segment before.
+            match end_of_sealed(store, &segments[index - 1], segment.base).await? {
+                Ok(chain) => scanned.chain = chain.in_next_segment(),
+                Err((chain, fault)) => {
+                    segments.truncate(index);
+                    return Ok(faulted(segments, Scanned { chain, ..scanned }, fault));
+                }
+            }
+        }
+        if scanned.chain.fence > reign.term {
+            // The blob was restored from a copy, which does not keep the sequence number: rise above what it holds.
+            return Err(RecoverError::Reign(ReignEnd::Outrun(Some(scanned.chain.fence))));
+        }
+        let fault = match scanned.end {
+            ScanEnd::Sealed => {
+                index = next_segment(store, reign, &mut segments, index, &scanned, segment_bytes).await?;
+                continue;
+            }
+            ScanEnd::Tail(_) => match settle_tail(store, reign, &segment, &scanned).await? {
+                Settled::Clean => None,
+                Settled::Longer => continue,
+                Settled::Damaged(fault) => Some(fault),
+            },
+            ScanEnd::TooNew => {
+                Some(StreamFault::FormatTooNew { segment: segment.base, position: scanned.chain.position })
+            }
+            ScanEnd::SegmentEnd => {
+                Some(corrupt(&segment, scanned.chain.position, "the segment ends without a seal"))
+            }
+        };
+        if let Some(fault) = fault {
+            segments.truncate(index + 1);
+            return Ok(faulted(segments, scanned, fault));
+        }
+        delete_leftovers(store, &mut segments, index).await?;
+        let Scanned { chain, recorded, messages_end, .. } = scanned;
+        return Ok(Recovered { segments, chain, recorded, messages_end, fault: None });
+    }
+}
+
+fn faulted(segments: Vec<Segment>, scanned: Scanned, fault: StreamFault) -> Recovered {
+    let Scanned { chain, recorded, messages_end, .. } = scanned;
+    Recovered { segments, chain, recorded, messages_end, fault: Some(fault) }
+}
+
+fn corrupt(segment: &Segment, position: Position, detail: impl Into<String>) -> StreamFault {
+    StreamFault::Corrupt { segment: segment.base, position, detail: detail.into() }
+}
+
+/// The newest segment that holds a page, else the newest: blank ones behind it are left over from a roll-over.
+async fn last_in_use(store: &Store, segments: &[Segment]) -> Result<Option<usize>, Unusable> {
+    for (index, segment) in segments.iter().enumerate().rev() {
+        if !is_blank(store, segment).await? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(segments.len().checked_sub(1))
+}
+
+/// Whether no page of a segment is written.
+pub(crate) async fn is_blank(store: &Store, segment: &Segment) -> Result<bool, Unusable> {
+    if store.head(segment, 0).await? != Head::Absent {
+        return Ok(false);
+    }
+    Ok(pages(store, segment, 0..segment.bytes).await?.is_empty())
+}
+
+async fn pages(
+    store: &Store,
+    segment: &Segment,
+    range: std::ops::Range<u64>,
+) -> Result<Vec<std::ops::Range<u64>>, StorageError> {
+    let blob = store.blob(segment.base);
+    until_definite(&store.env, || store.storage.page_ranges(&blob, range.clone())).await
+}
+
+/// Raises the segment's sequence number to our term. No write of an earlier term lands after this has returned.
+pub(crate) async fn claim(store: &Store, reign: &Reign, segment: &Segment) -> Result<(), RecoverError> {
+    let blob = store.blob(segment.base);
+    let in_force =
+        until_definite(&store.env, || store.storage.raise_sequence_number(&blob, reign.term)).await;
+    match in_force {
+        Ok(term) if term == reign.term => Ok(()),
+        Ok(higher) => Err(RecoverError::Reign(ReignEnd::Outrun(Some(higher)))),
+        Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => {
+            Err(RecoverError::Reign(ReignEnd::Outrun(None)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The state after the seal of a segment that is not the last. It must lead to `next`.
+async fn end_of_sealed(
+    store: &Store,
+    segment: &Segment,
+    next: Offset,
+) -> Result<Result<Chain, (Chain, StreamFault)>, Unusable> {
+    let start = scan_start(store, segment, Chain::at_segment_start(store.id, segment.base)).await?;
+    let Scanned { chain, end, .. } = scan(store, segment, start).await?;
+    if end == ScanEnd::Sealed && chain.next_offset == next {
+        return Ok(Ok(chain));
+    }
+    let fault = if end == ScanEnd::TooNew {
+        StreamFault::FormatTooNew { segment: segment.base, position: chain.position }
+    } else {
+        corrupt(segment, chain.position, format!("segment {next:020} follows, but no seal leads to it"))
+    };
+    Ok(Err((chain, fault)))
+}
+
+/// Creates or claims the segment that a seal names; answers its place in `segments`.
+async fn next_segment(
+    store: &Store,
+    reign: &Reign,
+    segments: &mut Vec<Segment>,
+    index: usize,
+    sealed: &Scanned,
+    segment_bytes: u64,
+) -> Result<usize, RecoverError> {
+    let base = sealed.chain.next_offset;
+    if let Some(next) = segments.get(index + 1).filter(|next| next.base == base) {
+        tracing::debug!(segment = %next.base, "going on in the segment that the seal names");
+    } else {
+        create_segment(store, reign, base, segment_bytes).await?;
+        segments.insert(index + 1, Segment { base, bytes: segment_bytes });
+    }
+    Ok(index + 1)
+}
+
+/// Makes a segment, blank and fenced with our term. One that a request of ours, or an earlier leader, made and never
+/// wrote to is as good.
+pub(crate) async fn create_segment(
+    store: &Store,
+    reign: &Reign,
+    base: Offset,
+    segment_bytes: u64,
+) -> Result<Segment, RecoverError> {
+    let blob = store.blob(base);
+    let created =
+        until_definite(&store.env, || store.storage.create_page_blob(&blob, segment_bytes, reign.term)).await;
+    let segment = match created {
+        Ok(_) => Segment { base, bytes: segment_bytes },
+        Err(StorageError::AlreadyExists) => {
+            let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
+            let segment = Segment { base, bytes: properties.bytes };
+            claim(store, reign, &segment).await?;
+            if !is_blank(store, &segment).await? {
+                let detail = "it is written to, but nothing led to it";
+                return Err(Unusable::from(corrupt(&segment, Position::ZERO, detail)).into());
+            }
+            segment
+        }
+        Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => {
+            return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // A leader that was deposed meanwhile could make a segment that its successor knows nothing of.
+    if reign.in_force(&store.storage, &store.env, None).await? {
+        Ok(segment)
+    } else {
+        Err(RecoverError::Reign(ReignEnd::Outrun(None)))
+    }
+}
+
+/// Blank segments behind the last one in use belong to nobody.
+async fn delete_leftovers(store: &Store, segments: &mut Vec<Segment>, last: usize) -> Result<(), Unusable> {
+    for leftover in segments.drain(last + 1..) {
+        let blob = store.blob(leftover.base);
+        let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
+        tracing::warn!(%blob, "deleting a segment that was made and never written to");
+        match until_definite(&store.env, || store.storage.delete_blob(&blob, Some(&properties.etag))).await {
+            Ok(()) | Err(StorageError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+enum Settled {
+    /// Nothing is left beyond the tail.
+    Clean,
+    /// On a second look the log goes on.
+    Longer,
+    /// What lies beyond proves that acknowledged bytes are damaged.
+    Damaged(StreamFault),
+}
+
+/// Decides what the pages beyond the tail are, and clears them where they are the remains of writes that were never
+/// acknowledged.
+async fn settle_tail(
+    store: &Store,
+    reign: &Reign,
+    segment: &Segment,
+    scanned: &Scanned,
+) -> Result<Settled, RecoverError> {
+    let tail = scanned.chain.position;
+    let window = tail.0..window_end(tail, segment.bytes).0;
+    let beyond = pages(store, segment, tail.0..segment.bytes).await?;
+    let Some(last) = beyond.last() else { return Ok(Settled::Clean) };
+    let damage = if last.end > window.end {
+        Some(Position(
+            beyond.iter().find(|range| range.end > window.end).map_or(last.start, |range| range.start),
+        ))
+    } else {
+        evidence(store, reign, segment, tail, &beyond).await?
+    };
+    if let Some(proof) = damage {
+        let again = scan(store, segment, scanned.chain).await?;
+        if again.chain.position > tail {
+            return Ok(Settled::Longer);
+        }
+        let ScanEnd::Tail(broken) = scanned.end else { return Ok(Settled::Longer) };
+        let detail = format!("{broken}, although the bytes at {proof} prove that it was acknowledged");
+        return Ok(Settled::Damaged(corrupt(segment, tail, detail)));
+    }
+    set_aside(store, reign, segment, tail, last.end).await?;
+    clear(store, reign, segment, window).await?;
+    Ok(Settled::Clean)
+}
+
+/// Looks at every page beyond the tail for a header that says that what stands at the tail was committed.
+async fn evidence(
+    store: &Store,
+    reign: &Reign,
+    segment: &Segment,
+    tail: Position,
+    pages: &[std::ops::Range<u64>],
+) -> Result<Option<Position>, Unusable> {
+    for range in pages {
+        let mut from = range.start;
+        while from < range.end {
+            let to = range.end.min(from + BLOCK_BYTES);
+            let bytes = store.read(segment.base, Position(from), Position(to)).await?;
+            if let Some(proof) = committed_beyond(&bytes, Position(from), &store.id, tail, reign.term) {
+                return Ok(Some(proof));
+            }
+            from = to;
+        }
+    }
+    Ok(None)
+}
+
+/// The first page in `bytes` that holds a header of this stream and place, of a term up to `highest`, on whose record
+/// something beyond `tail` is committed.
+fn committed_beyond(
+    bytes: &[u8],
+    start: Position,
+    stream: &StreamId,
+    tail: Position,
+    highest: Term,
+) -> Option<Position> {
+    let mut position = start;
+    for page in bytes.chunks(usize::try_from(PAGE_BYTES).expect("a page fits in memory")) {
+        if let Ok(header) = Header::decode(page)
+            && header.stream == *stream
+            && header.position == position
+            && header.fence <= highest
+            && header.committed > tail
+        {
+            return Some(position);
+        }
+        position = position + PAGE_BYTES;
+    }
+    None
+}
+
+/// Keeps a copy of what is about to be cleared, and the newest few of earlier copies.
+async fn set_aside(
+    store: &Store,
+    reign: &Reign,
+    segment: &Segment,
+    from: Position,
+    to: u64,
+) -> Result<(), Unusable> {
+    let mut copy = BytesMut::new();
+    let mut at = from;
+    while at.0 < to {
+        let end = Position(to.min(at.0 + BLOCK_BYTES));
+        copy.extend_from_slice(&store.read(segment.base, at, end).await?);
+        at = end;
+    }
+    let copy: Bytes = copy.freeze();
+    let name = SegmentName { stream: store.id, base: segment.base }.aside(from, reign.term);
+    let blob = BlobName { container: store.container.clone(), name };
+    tracing::warn!(%blob, bytes = copy.len(), "setting aside what was written beyond the tail and never acknowledged");
+    until_definite(&store.env, || store.storage.put_block_blob(&blob, copy.clone())).await?;
+    let kept = store.asides().await?;
+    for old in kept.iter().take(kept.len().saturating_sub(ASIDES_KEPT)) {
+        match until_definite(&store.env, || store.storage.delete_blob(old, None)).await {
+            Ok(()) | Err(StorageError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Clears once and never again: a clear that arrives late would wipe out what was written since.
+async fn clear(
+    store: &Store,
+    reign: &Reign,
+    segment: &Segment,
+    range: std::ops::Range<u64>,
+) -> Result<(), RecoverError> {
+    match store.storage.clear_pages(&store.blob(segment.base), range, reign.term).await {
+        Ok(()) => Ok(()),
+        Err(StorageError::PreconditionFailed | StorageError::LeaseHeld) => {
+            Err(RecoverError::Reign(ReignEnd::Outrun(None)))
+        }
+        Err(StorageError::Unavailable(_) | StorageError::Full(_)) => {
+            Err(RecoverError::Reign(ReignEnd::Unsure))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,482 @@
+//! One stream as the rest of the server uses it: opened when it is first wanted, appended to, read.
+//!
+//! ```text
+//!             first use             recovered
+//!   Closed ---------------> Opening ----------> Open (writer runs) ---> Closed   the reign is over
+//!                              |                  |
+//!                              | data missing     | damage, data missing
+//!                              v                  v
+//!                            Faulted            Open, read-only
+//! ```
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use serde::Serialize;
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use vault_format::ids::Offset;
+use vault_format::limits::MAX_RUN_BYTES;
+use vault_format::names::{ContainerName, StreamName};
+
+use crate::env::Env;
+use crate::limits::{MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM, RECENT_BYTES_PER_STREAM};
+use crate::log::appender::Appended;
+use crate::log::context::Context;
+use crate::log::error::{AppendError, StreamFault, Unusable};
+use crate::log::meta;
+use crate::log::reader::Reader;
+use crate::log::reading::StreamReader;
+use crate::log::recent::Recent;
+use crate::log::recover::{RecoverError, Recovered, recover};
+use crate::log::reign::Reign;
+use crate::log::retry::Backoff;
+use crate::log::settings::StreamMeta;
+use crate::log::store::Store;
+use crate::log::tail::Tail;
+use crate::log::writer::{AppendRequest, Command, Shown, Writer, WriterEnd, WriterParts};
+use crate::storage::StorageError;
+
+/// Messages to be appended as one run of consecutive offsets.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The records, encoded and checked by [`vault_format::record`]; at most 3 MiB.
+    pub records: Bytes,
+    /// How many; at least 1.
+    pub record_count: u32,
+    /// Append only where the stream's next offset is this one.
+    pub expected_offset: Option<Offset>,
+}
+
+/// What a stream is like at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Nobody has wanted it yet, or this server does not lead.
+    Closed,
+    /// Its last segment is being claimed and its tail looked for.
+    Opening,
+    /// It is read and appended to.
+    Open,
+    /// Storage does not take its writes at the moment; they are sent until it does.
+    Stalled,
+    /// See [`StreamFault::Corrupt`].
+    Corrupt,
+    /// See [`StreamFault::DataMissing`].
+    DataMissing,
+    /// See [`StreamFault::FormatTooNew`].
+    FormatTooNew,
+}
+
+/// What is known of a stream without asking storage.
+#[derive(Clone, Debug)]
+pub struct StreamStatus {
+    /// Its condition.
+    pub condition: Condition,
+    /// What is wrong, in a sentence.
+    pub trouble: Option<String>,
+    /// Bytes that wait to be stored.
+    pub queued_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Closed,
+    Opening { trouble: Option<Unusable> },
+    Open(Arc<OpenStream>),
+    Faulted(StreamFault),
+    Deleted,
+}
+
+/// A stream whose tail is known.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    pub(crate) reader: Reader,
+    requests: mpsc::UnboundedSender<AppendRequest>,
+    fault: Mutex<Option<StreamFault>>,
+}
+
+impl OpenStream {
+    pub(crate) fn fault(&self) -> Option<StreamFault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A stream of the vault.
+#[derive(Debug)]
+pub struct Stream {
+    name: StreamName,
+    container: ContainerName,
+    context: Arc<Context>,
+    meta: RwLock<StreamMeta>,
+    segment_bytes: Arc<AtomicU64>,
+    queue: Arc<Semaphore>,
+    state: watch::Sender<State>,
+    command: watch::Sender<Command>,
+}
+
+impl Stream {
+    pub(crate) fn new(context: Arc<Context>, name: StreamName, meta: StreamMeta) -> Arc<Self> {
+        Arc::new(Self {
+            container: context.prefix.container(&name),
+            name,
+            context,
+            segment_bytes: Arc::new(AtomicU64::new(meta.settings.segment_bytes)),
+            meta: RwLock::new(meta),
+            queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
+            state: watch::Sender::new(State::Closed),
+            command: watch::Sender::new(Command::Run),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Id, settings and age, as its container says.
+    #[must_use]
+    pub fn meta(&self) -> StreamMeta {
+        self.meta.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_meta(&self, meta: StreamMeta) {
+        self.segment_bytes.store(meta.settings.segment_bytes, Ordering::Relaxed);
+        *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
+    }
+
+    /// Its condition, without waiting for anything.
+    #[must_use]
+    pub fn status(&self) -> StreamStatus {
+        let queued_bytes = QUEUE_BYTES_PER_STREAM - self.queue.available_permits();
+        let (condition, trouble) = match &*self.state.borrow() {
+            State::Closed | State::Deleted => (Condition::Closed, None),
+            State::Opening { trouble } => (Condition::Opening, trouble.as_ref().map(ToString::to_string)),
+            State::Faulted(fault) => condition_of(fault),
+            State::Open(open) => match (open.fault(), open.reader.shown.stalled()) {
+                (Some(fault), _) => condition_of(&fault),
+                (None, Some(stalled)) => (Condition::Stalled, Some(stalled.to_string())),
+                (None, None) => (Condition::Open, None),
+            },
+        };
+        StreamStatus { condition, trouble, queued_bytes }
+    }
+
+    /// Appends and waits until the messages are stored, at most for `patience`.
+    pub async fn append(
+        self: &Arc<Self>,
+        append: Append,
+        patience: Duration,
+    ) -> Result<Appended, AppendError> {
+        assert!(append.record_count > 0 && (1..=MAX_RUN_BYTES).contains(&append.records.len()));
+        let env = &self.context.env;
+        let started = env.clock.monotonic();
+        let open = self.opened(patience).await?;
+        if let Some(fault) = open.fault() {
+            return Err(Unusable::from(fault).into());
+        }
+        if let Some(StorageError::Full(why)) = open.reader.shown.stalled() {
+            return Err(AppendError::StorageFull(why));
+        }
+        let cost =
+            u32::try_from(append.records.len().max(MIN_REQUEST_COST)).expect("a request is at most 3 MiB");
+        let take = |semaphore: &Arc<Semaphore>, whose: &'static str| match Arc::clone(semaphore)
+            .try_acquire_many_owned(cost)
+        {
+            Ok(permit) => Ok(permit),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(AppendError::QueueFull(whose)),
+        };
+        let permits = [take(&self.queue, "the stream")?, take(&self.context.queue, "the server")?];
+        let (reply, answer) = oneshot::channel();
+        let Append { records, record_count, expected_offset } = append;
+        let request = AppendRequest { records, record_count, expected_offset, reply, permits };
+        open.requests.send(request).map_err(|_| self.why_not_leading(&open))?;
+        let left = patience.saturating_sub(env.clock.monotonic() - started);
+        match env.timeout(left, answer).await {
+            Ok(Ok(Err(AppendError::Unusable(Unusable::NoLeader)))) => Err(self.why_not_leading(&open).into()),
+            Ok(Ok(Err(AppendError::Unknown(Unusable::NoLeader)))) => {
+                Err(AppendError::Unknown(self.why_not_leading(&open)))
+            }
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(AppendError::Unknown(self.why_not_leading(&open))),
+            Err(_) => Err(AppendError::Unknown(Unusable::TimedOut)),
+        }
+    }
+
+    /// The tail.
+    pub async fn tail(self: &Arc<Self>) -> Result<Tail, Unusable> {
+        Ok(self.opened(self.context.options.patience).await?.reader.tail())
+    }
+
+    /// A handle to read with. It stays valid while this server leads.
+    pub async fn reader(self: &Arc<Self>) -> Result<StreamReader, Unusable> {
+        let open = self.opened(self.context.options.patience).await?;
+        Ok(StreamReader::new(Arc::clone(self), open))
+    }
+
+    pub(crate) fn why_not_leading(&self, open: &OpenStream) -> Unusable {
+        match (&*self.state.borrow(), open.fault()) {
+            (State::Deleted, _) => Unusable::NotFound,
+            (_, Some(fault)) => Unusable::Fault(fault),
+            _ => Unusable::NoLeader,
+        }
+    }
+
+    /// Waits until the stream is open, and opens it if nobody has begun to.
+    async fn opened(self: &Arc<Self>, patience: Duration) -> Result<Arc<OpenStream>, Unusable> {
+        if let State::Open(open) = &*self.state.borrow() {
+            return Ok(Arc::clone(open));
+        }
+        self.open();
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, State::Opening { .. }));
+        let timed_out = self.context.env.timeout(patience, settled).await.is_err();
+        match &*self.state.borrow() {
+            State::Open(open) => Ok(Arc::clone(open)),
+            State::Faulted(fault) => Err(fault.clone().into()),
+            State::Deleted => Err(Unusable::NotFound),
+            State::Opening { trouble } if timed_out => Err(trouble.clone().unwrap_or(Unusable::TimedOut)),
+            State::Opening { .. } | State::Closed => Err(Unusable::NoLeader),
+        }
+    }
+
+    /// Begins to open the stream if it is closed and this server leads.
+    pub(crate) fn open(self: &Arc<Self>) {
+        let Some(reign) = self.context.reign.borrow().clone() else { return };
+        let begins = self.state.send_if_modified(|state| {
+            let closed = matches!(state, State::Closed);
+            if closed {
+                *state = State::Opening { trouble: None };
+            }
+            closed
+        });
+        if begins {
+            let stream = Arc::clone(self);
+            self.context.tasks.spawn(async move {
+                if AssertUnwindSafe(stream.live(reign)).catch_unwind().await.is_err() {
+                    // A broken invariant must not leave a server behind that half works: another process starts from
+                    // what is stored, which is all that counts.
+                    tracing::error!("an invariant of the log is broken; the process ends");
+                    std::process::abort();
+                }
+            });
+        }
+    }
+
+    /// Opens the stream and waits until that has succeeded, failed or been given up.
+    pub(crate) async fn until_opened(self: &Arc<Self>) {
+        self.open();
+        // The sender lives as long as the stream.
+        let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Opening { .. })).await;
+    }
+
+    /// Stores what was accepted, or ends at once; the task ends soon after.
+    pub(crate) fn end(&self, command: Command) {
+        self.command.send_replace(command);
+    }
+
+    /// Allows the stream to be opened under a new reign.
+    pub(crate) fn begin_reign(&self) {
+        self.command.send_replace(Command::Run);
+    }
+
+    /// Forgets what was known of the stream under a reign that is over, so that the next one opens it anew.
+    pub(crate) fn close(&self) {
+        self.state.send_if_modified(|state| {
+            let forget = !matches!(state, State::Deleted | State::Closed);
+            if forget {
+                *state = State::Closed;
+            }
+            forget
+        });
+    }
+
+    /// Ends everything that goes on in a stream that is being deleted.
+    pub(crate) fn set_deleted(&self) {
+        self.state.send_replace(State::Deleted);
+        self.end(Command::Halt);
+        self.context.blocks.forget(self.meta().id);
+    }
+
+    /// The deletion has failed, or its outcome is unknown: whoever wants the stream finds out.
+    pub(crate) fn set_not_deleted(&self) {
+        self.command.send_replace(Command::Run);
+        self.state.send_replace(State::Closed);
+    }
+
+    /// The container is gone although nobody deleted the stream through us.
+    pub(crate) fn set_missing(&self) {
+        let missing = format!("the container {} is gone", self.container);
+        self.record(StreamFault::DataMissing(missing));
+    }
+
+    /// Ends when the stream is no longer open as it is now.
+    pub(crate) async fn until_closed(&self) {
+        // The sender lives as long as the stream.
+        let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Open(_))).await;
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.context.env
+    }
+
+    /// Whether the stream is known to be without its data.
+    pub(crate) fn is_missing(&self) -> bool {
+        let missing = |fault: &StreamFault| matches!(fault, StreamFault::DataMissing(_));
+        match &*self.state.borrow() {
+            State::Faulted(fault) => missing(fault),
+            State::Open(open) => open.fault().is_some_and(|fault| missing(&fault)),
+            State::Closed | State::Opening { .. } | State::Deleted => false,
+        }
+    }
+
+    /// Holds the stream back from now on.
+    pub(crate) fn record(&self, fault: StreamFault) {
+        tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
+        self.state.send_modify(|state| match state {
+            State::Open(open) => *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault),
+            State::Deleted => {}
+            State::Closed | State::Opening { .. } | State::Faulted(_) => *state = State::Faulted(fault),
+        });
+        self.end(Command::Halt);
+    }
+
+    /// Everything that happens to the stream during one reign.
+    async fn live(self: Arc<Self>, reign: Reign) {
+        let mut command = self.command.subscribe();
+        let recovered = tokio::select! {
+            biased;
+            _ = command.wait_for(|command| *command != Command::Run) => return self.close(),
+            recovered = self.recover(&reign) => recovered,
+        };
+        let (store, recovered) = match recovered {
+            Ok(recovered) => recovered,
+            Err(RecoverError::Unusable(Unusable::Fault(fault))) => return self.record(fault),
+            Err(RecoverError::Unusable(_)) => return self.set_missing(),
+            Err(RecoverError::Reign(end)) => {
+                self.close();
+                return self.context.reign_is_over(end);
+            }
+        };
+        let (open, writer) = self.start(store, reign, &recovered, command);
+        let fault = recovered.fault;
+        let opened = self.state.send_if_modified(|state| {
+            let opening = matches!(state, State::Opening { .. });
+            if opening {
+                *state = State::Open(Arc::clone(&open));
+            }
+            opening
+        });
+        if !opened {
+            return;
+        }
+        if let Some(fault) = fault {
+            return self.record(fault);
+        }
+        let Some(writer) = writer else { return };
+        match writer.run().await {
+            WriterEnd::Fault(fault) => self.record(fault),
+            WriterEnd::ReignOver(end) => {
+                self.close();
+                self.context.reign_is_over(end);
+            }
+            // A fault that a reader found has halted the writer; what comes before it is still read.
+            WriterEnd::Halted if open.fault().is_some() => {}
+            WriterEnd::Finished | WriterEnd::Halted => self.close(),
+        }
+    }
+
+    /// Recovers, again and again while storage does not answer.
+    async fn recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let trouble = match self.try_recover(reign).await {
+                Err(RecoverError::Unusable(trouble @ (Unusable::Storage(_) | Unusable::TimedOut))) => trouble,
+                outcome => return outcome,
+            };
+            tracing::warn!(stream = %self.name, %trouble, "cannot open the stream, trying again");
+            self.state.send_if_modified(|state| {
+                let opening = matches!(state, State::Opening { .. });
+                if opening {
+                    *state = State::Opening { trouble: Some(trouble) };
+                }
+                opening
+            });
+            backoff.wait(&self.context.env).await;
+        }
+    }
+
+    async fn try_recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
+        // What stands in storage counts: another leader may have changed it.
+        let meta = meta::read(&self.context, &self.container).await?;
+        self.set_meta(meta.clone());
+        let store = Store {
+            storage: Arc::clone(&self.context.storage),
+            env: self.context.env.clone(),
+            container: self.container.clone(),
+            id: meta.id,
+        };
+        let recovered = recover(&store, reign, meta.settings.segment_bytes, meta.begun).await?;
+        if !meta.begun && !recovered.segments.is_empty() {
+            // A leader ended between making the first segment and putting that on record.
+            self.begin().await?;
+        }
+        Ok((store, recovered))
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        store: Store,
+        reign: Reign,
+        recovered: &Recovered,
+        command: watch::Receiver<Command>,
+    ) -> (Arc<OpenStream>, Option<Writer>) {
+        let segment = recovered.segments.last().map_or(Offset::ZERO, |segment| segment.base);
+        let shown = Shown {
+            tail: watch::Sender::new(Tail { segment, chain: recovered.chain }),
+            segments: Arc::new(RwLock::new(recovered.segments.clone())),
+            recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
+            stalled: Arc::default(),
+        };
+        let (sender, requests) = mpsc::unbounded_channel();
+        let stream = Arc::clone(self);
+        let parts = WriterParts {
+            store: store.clone(),
+            reign,
+            segment_bytes: Arc::clone(&self.segment_bytes),
+            begin: Box::new(move || {
+                let stream = Arc::clone(&stream);
+                Box::pin(async move { stream.begin().await })
+            }),
+            shown: shown.clone(),
+            requests,
+            command,
+            max_puts_in_flight: self.context.options.max_puts_in_flight,
+        };
+        let (blocks, heads) = (Arc::clone(&self.context.blocks), Arc::clone(&self.context.heads));
+        let reader = Reader { store, shown, blocks, heads };
+        let open = OpenStream { reader, requests: sender, fault: Mutex::default() };
+        let writer = recovered.fault.is_none().then(|| Writer::new(parts, recovered));
+        (Arc::new(open), writer)
+    }
+
+    /// Puts on record that the stream has a segment.
+    async fn begin(&self) -> Result<(), StorageError> {
+        let meta = meta::update(&self.context, &self.container, |meta| meta.begun = true).await?;
+        self.set_meta(meta);
+        Ok(())
+    }
+}
+
+fn condition_of(fault: &StreamFault) -> (Condition, Option<String>) {
+    let condition = match fault {
+        StreamFault::Corrupt { .. } => Condition::Corrupt,
+        StreamFault::DataMissing(_) => Condition::DataMissing,
+        StreamFault::FormatTooNew { .. } => Condition::FormatTooNew,
+    };
+    (condition, Some(fault.to_string()))
+}

@@ -1,0 +1,221 @@
+//! Damage is never taken for the tail: it is reported, and nothing is skipped, cut off or cleared.
+
+use vault_format::header::Header;
+
+use super::*;
+use crate::storage::StorageError;
+use crate::storage::faulty::Fault;
+use crate::storage::operation::Operation;
+
+/// A stream of some messages of 100 kB that is quiet, so that all are on record as committed.
+async fn quiet_stream(messages: u64, blocks: u64) -> (Server, Arc<Stream>) {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", blocks).await;
+    for n in 0..messages {
+        append(&stream, &format!("m{n}"), 100_000).await.unwrap();
+    }
+    server.env.clock.sleep(Duration::from_secs(5)).await;
+    server.stop(Command::Finish).await;
+    (server, stream)
+}
+
+/// Where the batch stands that holds a message, in a stream with one segment.
+async fn position_of(server: &Server, stream: &Stream, offset: u64) -> u64 {
+    let blob = server.segment(stream, 0);
+    let mut at = 0;
+    loop {
+        let page = server.memory.read(&blob, at..at + 512).await.unwrap().bytes;
+        let header = Header::decode(&page).unwrap();
+        if header.kind == Kind::Messages && header.next_offset().0 > offset {
+            return at;
+        }
+        at += u64::from(header.total_bytes);
+    }
+}
+
+async fn assert_corrupt_from(server: &Server, offset: u64) {
+    let stream = server.stream("orders");
+    let refused = append(&stream, "x", 10).await;
+    assert!(
+        matches!(&refused, Err(AppendError::Unusable(Unusable::Fault(fault))) if fault.code() == "corrupt"),
+        "{refused:?}"
+    );
+    assert_eq!(stream.status().condition, Condition::Corrupt);
+    let reader = stream.reader().await.unwrap();
+    let mut read = 0;
+    let end = match reader.seek(Offset(0)).await {
+        Err(error) => error,
+        Ok(mut cursor) => loop {
+            match reader.next(&mut cursor).await {
+                Ok(Some(batches)) => read = batches.after.next_offset.0,
+                Ok(None) => panic!("damage was taken for the tail"),
+                Err(error) => break error,
+            }
+        },
+    };
+    assert!(matches!(end, ReadError::Unusable(Unusable::Fault(_))), "{end:?}");
+    assert_eq!(read, offset, "what comes before the damage is served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flipped_bit_in_any_batch_is_reported() {
+    for (damaged, into_batch) in [(0, 0), (0, 50_000), (7, 5), (7, 130), (19, 40), (19, 99_000)] {
+        let (server, stream) = quiet_stream(20, 2).await;
+        let blob = server.segment(&stream, 0);
+        let position = position_of(&server, &stream, damaged).await;
+        server.spoil(&blob, position + into_batch, |bytes| bytes[0] ^= 0x10).await;
+        let before = server.memory.read(&blob, 0..2 * BLOCK_BYTES).await.unwrap().bytes;
+        let next = server.successor().await;
+        assert_corrupt_from(&next, damaged).await;
+        let after = server.memory.read(&blob, 0..2 * BLOCK_BYTES).await.unwrap().bytes;
+        assert!(before == after, "nothing is cleared in a damaged stream");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn zeroed_blocks_are_reported() {
+    // 10 blocks are written; zeros in the middle are far behind the tail, in the last two within the window.
+    for zeroed in [0, 1, 4, 7, 8] {
+        let (server, stream) = quiet_stream(380, 12).await;
+        let blob = server.segment(&stream, 0);
+        let number = server.memory.properties(&blob).await.unwrap().sequence_number;
+        let range = zeroed * BLOCK_BYTES..(zeroed + 1) * BLOCK_BYTES;
+        let head = server.memory.read(&blob, range.start..range.start + 512).await.unwrap().bytes;
+        let first_lost = Header::decode(&head).unwrap().base_offset.0;
+        server.memory.clear_pages(&blob, range, number).await.unwrap();
+        let next = server.successor().await;
+        let stream = next.stream("orders");
+        // Far behind the tail only a reader meets it.
+        let read = labels_from(&stream, 0).await;
+        assert!(matches!(&read, Err(ReadError::Unusable(Unusable::Fault(_)))), "block {zeroed}: {read:?}");
+        assert_corrupt_from(&next, first_lost).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_head_in_the_middle_is_reported_by_whoever_seeks_there() {
+    let (server, stream) = quiet_stream(380, 12).await;
+    let blob = server.segment(&stream, 0);
+    server.spoil(&blob, 5 * BLOCK_BYTES, |bytes| bytes[3] ^= 1).await;
+    let next = server.successor().await;
+    let stream = next.stream("orders");
+    let reader = match stream.reader().await {
+        Ok(reader) => reader,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(labels_from(&stream, 370).await.map(|labels| labels.len()).unwrap_or(10), 10);
+    let mut cursor = reader.seek(Offset(150)).await.unwrap();
+    let end = loop {
+        match reader.next(&mut cursor).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("damage was taken for the tail"),
+            Err(error) => break error,
+        }
+    };
+    assert!(end.to_string().contains(&(5 * BLOCK_BYTES).to_string()), "{end}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_went_wrong_once_is_not_damage() {
+    let (server, _) = quiet_stream(20, 2).await;
+    let next = server.beside(7);
+    next.faulty.on(Operation::Read).nth(3).then(Fault::Fail(StorageError::Unavailable("reset".to_owned())));
+    next.lead().await;
+    assert_eq!(labels(&next.stream("orders")).await.len(), 20);
+    append(&next.stream("orders"), "x", 10).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_format_is_neither_tail_nor_damage() {
+    let (server, stream) = quiet_stream(5, 2).await;
+    let blob = server.segment(&stream, 0);
+    let position = position_of(&server, &stream, 3).await;
+    server
+        .spoil(&blob, position, |page| {
+            page[4] = 2;
+            let crc = crc32c(&page[..124]);
+            page[124..128].copy_from_slice(&crc.to_le_bytes());
+        })
+        .await;
+    let next = server.successor().await;
+    let stream = next.stream("orders");
+    let refused = append(&stream, "x", 10).await.unwrap_err();
+    assert!(
+        matches!(&refused, AppendError::Unusable(Unusable::Fault(fault)) if fault.code() == "format_too_new")
+    );
+    let reader = stream.reader().await.unwrap();
+    assert_eq!(reader.tail().next_offset(), Offset(3));
+    assert!(labels_from(&stream, 0).await.is_err(), "the end of what can be read is not the end of the log");
+}
+
+/// The checksum of the format, bit by bit: the crate under test must not check itself.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 },
+        )
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_begun_and_has_no_segment_is_not_made_anew() {
+    let (server, stream) = quiet_stream(5, 2).await;
+    server.memory.delete_blob(&server.segment(&stream, 0), None).await.unwrap();
+    let next = server.successor().await;
+    let refused = append(&next.stream("orders"), "x", 10).await.unwrap_err();
+    assert!(
+        matches!(&refused, AppendError::Unusable(Unusable::Fault(fault)) if fault.code() == "data_missing")
+    );
+    assert_eq!(next.stream("orders").status().condition, Condition::DataMissing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_gone_is_not_made_anew_until_it_is_forgotten() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    let other = server.create("other", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let container = server.vault.context.prefix.container(stream.name());
+    let target = crate::storage::LeaseTarget::Container(container.clone());
+    let lease = server.memory.acquire_lease(&target, Duration::from_secs(15)).await.unwrap();
+    server.memory.delete_container(&container, &lease).await.unwrap();
+    let lost = append(&stream, "b", 10).await.unwrap_err();
+    assert!(lost.to_string().contains("missing"), "{lost}");
+    for _ in 0..2 {
+        let refused = append(&stream, "c", 10).await.unwrap_err();
+        assert!(
+            matches!(&refused, AppendError::Unusable(Unusable::Fault(fault)) if fault.code() == "data_missing")
+        );
+        server.vault.refresh().await.unwrap();
+    }
+    assert!(server.vault.create(stream.name(), SettingsPatch::default()).await.is_err());
+    append(&other, "the others go on", 10).await.unwrap();
+    server.vault.delete(stream.name()).await.unwrap();
+    let anew = server.create("orders", 2).await;
+    assert_eq!(append(&anew, "d", 10).await.unwrap().first_offset, Offset(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_further_on_than_anything_can_be_in_flight_is_reported() {
+    let (server, stream) = quiet_stream(5, 12).await;
+    let blob = server.segment(&stream, 0);
+    // Not a header, and not even of this stream: but nobody can have written so far from the tail.
+    server.spoil(&blob, 5 * BLOCK_BYTES, |bytes| bytes[0] = 1).await;
+    let next = server.successor().await;
+    assert_corrupt_from(&next, 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flipped_bit_far_behind_the_tail_is_reported_by_whoever_reads_there() {
+    let (server, stream) = quiet_stream(380, 12).await;
+    let blob = server.segment(&stream, 0);
+    let position = position_of(&server, &stream, 50).await;
+    server.spoil(&blob, position + 60_000, |bytes| bytes[0] ^= 4).await;
+    let next = server.successor().await;
+    let stream = next.stream("orders");
+    append(&stream, "nobody knows yet", 10).await.unwrap();
+    assert!(labels_from(&stream, 0).await.is_err());
+    assert!(append(&stream, "now everybody does", 10).await.is_err());
+    assert_eq!(stream.status().condition, Condition::Corrupt);
+}

@@ -1,0 +1,213 @@
+//! One leader after another.
+
+use super::*;
+use crate::storage::faulty::{Fault, Hold};
+use crate::storage::operation::Operation;
+use crate::storage::{LeaseTarget, StorageError};
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_deposed_leader_lands_after_its_successor_claimed_the_stream() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let hold = Hold::new();
+    old.faulty.on(Operation::PutPages).then(Fault::Hold(hold.clone()));
+    let late = Arc::clone(&stream);
+    let late = tokio::spawn(async move { append(&late, "late", 10).await });
+    hold.arrived(1).await;
+    let new = old.successor().await;
+    append(&new.stream("orders"), "b", 10).await.unwrap();
+    hold.release().await;
+    assert_eq!(late.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
+    let expected = [(0, "a".to_owned()), (1, "b".to_owned())];
+    assert_eq!(labels(&new.stream("orders")).await, expected);
+    assert_eq!(
+        append(&stream, "c", 10).await,
+        Err(Unusable::NoLeader.into()),
+        "the old leader has stepped back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_keeps_what_was_on_its_way_and_has_landed() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    old.faulty.on(Operation::PutPages).always().then(Fault::AppliedButLost);
+    let landed = Arc::clone(&stream);
+    let landed = tokio::spawn(async move { append(&landed, "landed", 10).await });
+    old.env.clock.sleep(Duration::from_secs(1)).await;
+    let new = old.successor().await;
+    append(&new.stream("orders"), "b", 10).await.unwrap();
+    old.faulty.heal();
+    let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
+    assert_eq!(stored, ["a", "landed", "b"]);
+    assert_eq!(landed.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_leader_makes_no_segment_that_it_writes_to() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 1).await;
+    append(&stream, "a", 1_900_000).await.unwrap();
+    append(&stream, "b", 1_900_000).await.unwrap();
+    // The seal is stored; the request that makes the next segment is on its way when another leader takes over.
+    let hold = Hold::new();
+    old.faulty.on(Operation::CreatePageBlob).then(Fault::Hold(hold.clone()));
+    let late = Arc::clone(&stream);
+    let late = tokio::spawn(async move { append(&late, "late", 1_900_000).await });
+    hold.arrived(1).await;
+    let new = old.successor().await;
+    append(&new.stream("orders"), "c", 10).await.unwrap();
+    hold.release().await;
+    assert!(late.await.unwrap().is_err());
+    let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
+    assert_eq!(stored, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_whose_outcome_is_unknown_ends_the_term() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    server.stop(Command::Finish).await;
+    let blob = server.segment(&stream, 0);
+    // A page that nobody was told of, beyond the tail.
+    server.spoil(&blob, 64 * 512, |bytes| bytes[0] = 1).await;
+    let late = Hold::new();
+    server.faulty.on(Operation::ClearPages).then(Fault::LostAndHeld(late.clone()));
+    server.lead().await;
+    let end = server.reign_end().await;
+    assert_eq!(end, crate::log::reign::ReignEnd::Unsure);
+    server.stop(Command::Halt).await;
+    server.lead().await;
+    let stream = server.stream("orders");
+    for n in 0..200 {
+        append(&stream, &format!("m{n}"), 100).await.unwrap();
+    }
+    // The clear of the earlier term arrives now: were it obeyed, it would wipe out what was written since.
+    late.release().await;
+    assert_eq!(labels(&stream).await.len(), 201);
+    let next = server.successor().await;
+    assert_eq!(labels(&next.stream("orders")).await.len(), 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_one_servers_at_a_time_and_passes_on() {
+    let env = Env::controlled(1);
+    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = |seed| {
+        let server = Server::on(Arc::clone(&memory), env.clone(), seed);
+        let Server { vault, reign_over, .. } = server;
+        (vault.clone(), Leadership::new(vault, reign_over))
+    };
+    let (first, mut leadership) = server(1);
+    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
+    let leading = tokio::spawn({
+        let stop = stop.clone();
+        async move { leadership.lead(lease, &stop).await }
+    });
+    env.clock.sleep(Duration::from_secs(60)).await;
+    let stream = first.create(&first.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
+    append(&stream, "a", 10).await.unwrap();
+
+    let (second, mut waiting) = server(2);
+    assert!(
+        waiting.acquire(Duration::from_secs(60)).await.is_err(),
+        "the lease is renewed for as long as it leads"
+    );
+    assert!(second.term().is_none());
+    stop.cancel();
+    leading.await.unwrap().unwrap();
+    assert!(first.term().is_none());
+    let lease = waiting.acquire(Duration::ZERO).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let leading = tokio::spawn({
+        let stop = stop.clone();
+        async move { waiting.lead(lease, &stop).await }
+    });
+    env.clock.sleep(Duration::from_secs(1)).await;
+    let stream = second.stream(&second.name("orders").unwrap()).unwrap();
+    assert_eq!(append(&stream, "b", 10).await.unwrap().first_offset, Offset(1));
+    stop.cancel();
+    leading.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_outrun_while_it_holds_the_lease_rises_above_what_it_saw() {
+    let env = Env::controlled(1);
+    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
+    let Server { vault, reign_over, .. } = Server::on(Arc::clone(&memory), env.clone(), 1);
+    let mut leadership = Leadership::new(vault.clone(), reign_over);
+    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let leading = tokio::spawn({
+        let stop = stop.clone();
+        async move { leadership.lead(lease, &stop).await }
+    });
+    env.clock.sleep(Duration::from_secs(1)).await;
+    let stream = vault.create(&vault.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
+    append(&stream, "a", 10).await.unwrap();
+    let first_term = vault.term().unwrap();
+    // The leader blob was restored from an older copy: segments carry higher terms than it gives out.
+    let blob = crate::storage::BlobName {
+        container: vault.context.prefix.container(stream.name()),
+        name: vault_format::names::SegmentName { stream: stream.meta().id, base: Offset(0) }.to_string(),
+    };
+    memory.raise_sequence_number(&blob, Term(first_term.0 + 1_000_000)).await.unwrap();
+    let lost = append(&stream, "b", 10).await;
+    assert_eq!(lost, Err(AppendError::Unknown(Unusable::NoLeader)));
+    env.clock.sleep(Duration::from_secs(5)).await;
+    let stream = vault.stream(&vault.name("orders").unwrap()).unwrap();
+    assert_eq!(append(&stream, "c", 10).await.unwrap().first_offset, Offset(1));
+    assert!(vault.term().unwrap().0 > first_term.0 + 1_000_000);
+    stop.cancel();
+    leading.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_ends_the_leadership() {
+    let env = Env::controlled(1);
+    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
+    let Server { vault, reign_over, faulty, .. } = Server::on(Arc::clone(&memory), env.clone(), 1);
+    let mut leadership = Leadership::new(vault.clone(), reign_over);
+    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
+    faulty.on(Operation::RenewLease).then(Fault::Fail(StorageError::PreconditionFailed));
+    let stop = tokio_util::sync::CancellationToken::new();
+    assert!(leadership.lead(lease, &stop).await.is_err());
+    assert!(vault.term().is_none());
+    let target = LeaseTarget::Container(vault.context.prefix.system_container());
+    memory.acquire_lease(&target, Duration::from_secs(15)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_was_restored_without_its_sequence_number_is_taken_over_under_a_higher_term() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 1).await;
+    append(&stream, "a", 10).await.unwrap();
+    server.stop(Command::Finish).await;
+    let blob = server.segment(&stream, 0);
+    let mut bytes = server.memory.read(&blob, 0..BLOCK_BYTES).await.unwrap().bytes.to_vec();
+    server.memory.delete_blob(&blob, None).await.unwrap();
+    server.memory.create_page_blob(&blob, BLOCK_BYTES, Term::ZERO).await.unwrap();
+    // Batches of a term far above any that the leader blob has given out.
+    let fence = Term(server.vault.context.env.clock.now().0);
+    let mut chain = vault_format::chain::Chain::at_segment_start(stream.meta().id, Offset(0));
+    let mut written = Vec::new();
+    let mut writer = vault_format::batch::BatchWriter {
+        chain: &mut chain,
+        fence,
+        committed: vault_format::ids::Position::ZERO,
+        out: &mut written,
+    };
+    writer.snapshot(&[]);
+    writer.messages([append_of("a", 10).records.as_ref()], 1, vault_format::ids::Timestamp(1));
+    bytes[..written.len()].copy_from_slice(&written);
+    bytes[written.len()..].fill(0);
+    let start = vault_format::ids::Position::ZERO;
+    server.memory.put_pages(&blob, start, bytes.into(), Term::ZERO, None).await.unwrap();
+    server.lead().await;
+    let end = server.reign_end().await;
+    assert_eq!(end, crate::log::reign::ReignEnd::Outrun(Some(fence)));
+}

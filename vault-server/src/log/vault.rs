@@ -1,0 +1,291 @@
+//! The set of streams of one vault.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use vault_format::ids::Term;
+use vault_format::names::{InvalidName, Prefix, StreamName};
+
+use crate::env::Env;
+use crate::limits::{MAX_STREAMS, STREAMS_OPENED_AT_ONCE};
+use crate::log::context::{Context, Options};
+use crate::log::error::{AdminError, Unusable};
+use crate::log::meta;
+use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retry::until_definite;
+use crate::log::settings::{SettingsPatch, StreamMeta};
+use crate::log::stream::Stream;
+use crate::log::writer::Command;
+use crate::storage::{Storage, StorageError};
+
+/// Whether a stream was made or had been there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Created {
+    /// It was made.
+    New,
+    /// It existed, with the same settings.
+    Existing,
+}
+
+/// What this server does for the vault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It appends.
+    Leader,
+    /// Another server does, or nobody yet.
+    Follower,
+}
+
+/// The streams whose containers have one prefix.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    pub(crate) context: Arc<Context>,
+    streams: Arc<RwLock<BTreeMap<StreamName, Arc<Stream>>>>,
+}
+
+impl Vault {
+    /// A vault in which nothing is open yet. The receiver is for the one who runs the election.
+    #[must_use]
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        env: Env,
+        prefix: Prefix,
+        options: Options,
+    ) -> (Self, mpsc::Receiver<ReignEnd>) {
+        let (context, reign_over) = Context::new(storage, env, prefix, options);
+        (Self { context, streams: Arc::default() }, reign_over)
+    }
+
+    /// Checks a stream's name.
+    pub fn name(&self, name: &str) -> Result<StreamName, InvalidName> {
+        self.context.prefix.stream(name)
+    }
+
+    /// Whether this server leads.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if self.term().is_some() { Role::Leader } else { Role::Follower }
+    }
+
+    /// The term under which this server leads.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        self.context.reign.borrow().as_ref().map(|reign| reign.term)
+    }
+
+    /// Waits until this server leads, at most for `patience`.
+    pub async fn until_led(&self, patience: std::time::Duration) {
+        let mut reign = self.context.reign.subscribe();
+        // The sender lives as long as the vault; whoever needs to know asks for the term.
+        let _ = self.context.env.timeout(patience, reign.wait_for(Option::is_some)).await;
+    }
+
+    /// The stream of that name.
+    pub fn stream(&self, name: &StreamName) -> Result<Arc<Stream>, Unusable> {
+        if self.term().is_none() {
+            return Err(Unusable::NoLeader);
+        }
+        self.read().get(name).cloned().ok_or(Unusable::NotFound)
+    }
+
+    /// At most `limit` streams in the order of their names, whose names begin with `prefix` and come after
+    /// `start_after`; and whether there are more.
+    #[must_use]
+    pub fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> (Vec<Arc<Stream>>, bool) {
+        let streams = self.read();
+        let mut found = streams
+            .values()
+            .filter(|stream| stream.name().as_str().starts_with(prefix))
+            .filter(|stream| start_after.is_none_or(|after| stream.name().as_str() > after));
+        let page = found.by_ref().take(limit).cloned().collect();
+        (page, found.next().is_some())
+    }
+
+    /// How many streams there are.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Bytes that wait to be stored, of all streams.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        crate::limits::QUEUE_BYTES - self.context.queue.available_permits()
+    }
+
+    /// Creates a stream, or confirms that it exists with these settings.
+    pub async fn create(
+        &self,
+        name: &StreamName,
+        settings: SettingsPatch,
+    ) -> Result<(Created, Arc<Stream>), AdminError> {
+        match self.stream(name) {
+            Ok(stream) if stream.is_missing() => {
+                let missing = stream.status().trouble.unwrap_or_default();
+                return Err(Unusable::Fault(crate::log::error::StreamFault::DataMissing(missing)).into());
+            }
+            Ok(stream) => return confirm(&stream, settings).map(|()| (Created::Existing, stream)),
+            Err(Unusable::NotFound) => {}
+            Err(other) => return Err(other.into()),
+        }
+        if self.stream_count() >= MAX_STREAMS {
+            return Err(AdminError::TooManyStreams(MAX_STREAMS));
+        }
+        let env = &self.context.env;
+        let meta = StreamMeta {
+            id: env.stream_id(),
+            created: env.clock.now(),
+            settings: settings.apply_to(crate::log::settings::Settings::default()),
+            begun: false,
+        };
+        let container = self.context.prefix.container(name);
+        let metadata = meta.to_metadata();
+        let created =
+            until_definite(env, || self.context.storage.create_container(&container, &metadata)).await;
+        match created {
+            Ok(()) => {
+                let (stream, _) = self.admit(name, meta);
+                tracing::info!(stream = %name, "stream created");
+                Ok((Created::New, stream))
+            }
+            // Another request was first, or ours was carried out although its answer got lost.
+            Err(StorageError::AlreadyExists) => {
+                let found = meta::read(&self.context, &container).await?;
+                let created = if found.id == meta.id { Created::New } else { Created::Existing };
+                let (stream, _) = self.admit(name, found);
+                confirm(&stream, settings).map(|()| (created, stream))
+            }
+            Err(StorageError::LeaseHeld) => Err(AdminError::StillDeleting),
+            Err(error) => Err(Unusable::Storage(error).into()),
+        }
+    }
+
+    /// Changes the settings that are given.
+    pub async fn change(
+        &self,
+        name: &StreamName,
+        settings: SettingsPatch,
+    ) -> Result<Arc<Stream>, AdminError> {
+        let stream = self.stream(name)?;
+        let container = self.context.prefix.container(name);
+        let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(meta.settings);
+        let updating = meta::update(&self.context, &container, change);
+        let updated = self.context.env.timeout(self.context.options.patience, updating).await;
+        let meta = updated.map_err(|_| AdminError::Busy)?.map_err(Unusable::from)?;
+        stream.set_meta(meta);
+        Ok(stream)
+    }
+
+    /// Deletes a stream and everything in it. Deleting one whose container is gone makes the vault forget it.
+    pub async fn delete(&self, name: &StreamName) -> Result<(), AdminError> {
+        let stream = self.stream(name)?;
+        let container = self.context.prefix.container(name);
+        let deleted = meta::with_lease(&self.context, &container, async |lease| {
+            stream.set_deleted();
+            self.context.storage.delete_container(&container, &lease).await
+        });
+        match deleted.await {
+            Ok(()) | Err(StorageError::NotFound) => {
+                stream.set_deleted();
+                self.write().remove(name);
+                tracing::info!(stream = %name, "stream deleted");
+                Ok(())
+            }
+            Err(StorageError::LeaseHeld) => Err(AdminError::Busy),
+            Err(error) => {
+                stream.set_not_deleted();
+                Err(Unusable::Storage(error).into())
+            }
+        }
+    }
+
+    /// Looks which containers there are: takes in new ones, and holds back the streams whose containers are gone.
+    pub async fn refresh(&self) -> Result<(), StorageError> {
+        let prefix = self.context.prefix.as_str();
+        let known: Vec<_> = self.read().keys().cloned().collect();
+        let listed =
+            until_definite(&self.context.env, || self.context.storage.list_containers(prefix)).await?;
+        let mut found = BTreeMap::new();
+        for entry in &listed {
+            let Some(name) = self.context.prefix.stream_of(&entry.name) else { continue };
+            match StreamMeta::from_metadata(&entry.metadata) {
+                Ok(meta) => {
+                    found.insert(name, meta);
+                }
+                Err(error) => {
+                    tracing::warn!(container = %entry.name, %error, "this container is not a stream's");
+                }
+            }
+        }
+        for name in known.iter().filter(|name| !found.contains_key(*name)) {
+            if let Some(stream) = self.read().get(name).filter(|stream| !stream.is_missing()) {
+                stream.set_missing();
+            }
+        }
+        for (name, meta) in found {
+            self.admit(&name, meta);
+        }
+        Ok(())
+    }
+
+    /// Begins to lead: every stream is opened, a few at a time, whether anybody wants it or not, so that each gets its
+    /// last messages on record as committed.
+    pub(crate) async fn lead(&self, reign: Reign) -> Result<(), StorageError> {
+        for stream in self.read().values() {
+            stream.begin_reign();
+        }
+        // First the streams, then the leadership: a stream that is not listed yet would be taken for none.
+        self.refresh().await?;
+        self.context.reign.send_replace(Some(reign));
+        let streams: Vec<_> = self.read().values().cloned().collect();
+        self.context.tasks.spawn(async move {
+            let opening = streams.iter().map(Stream::until_opened);
+            futures::stream::iter(opening).buffer_unordered(STREAMS_OPENED_AT_ONCE).collect::<()>().await;
+        });
+        Ok(())
+    }
+
+    /// Stops leading. With [`Command::Finish`] what was accepted is stored first.
+    pub(crate) async fn step_down(&self, command: Command) {
+        self.context.reign.send_replace(None);
+        for stream in self.read().values() {
+            stream.end(command);
+        }
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+        self.context.tasks.reopen();
+        for stream in self.read().values() {
+            stream.close();
+        }
+    }
+
+    fn admit(&self, name: &StreamName, meta: StreamMeta) -> (Arc<Stream>, bool) {
+        let mut streams = self.write();
+        if let Some(stream) = streams.get(name) {
+            return (Arc::clone(stream), false);
+        }
+        let stream = Stream::new(Arc::clone(&self.context), name.clone(), meta);
+        streams.insert(name.clone(), Arc::clone(&stream));
+        (stream, true)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {
+        self.streams.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn confirm(stream: &Arc<Stream>, wanted: SettingsPatch) -> Result<(), AdminError> {
+    let settings = stream.meta().settings;
+    if wanted.apply_to(settings) == settings {
+        return Ok(());
+    }
+    Err(AdminError::OtherSettings(format!("segment_bytes is {}", settings.segment_bytes)))
+}

@@ -1,0 +1,460 @@
+//! The task that appends to one stream: the only one that writes to it under this term.
+//!
+//! [`Appender`] decides what is written; this task sends it, waits, and answers. A put whose outcome is unknown is
+//! sent again, the same bytes to the same place, until storage says that it is stored or that this reign is over.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{BoxFuture, OptionFuture};
+use futures::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use vault_format::chain::Chain;
+use vault_format::ids::Offset;
+
+use crate::limits::{COMMIT_AFTER_IDLE, MAX_PUTS_IN_FLIGHT};
+use crate::log::appender::{Appended, Appender, Misfit, Put, Queued};
+use crate::log::error::{AppendError, StreamFault, Unusable};
+use crate::log::put_sender::{PutOutcome, PutSender, Stalled};
+use crate::log::recent::{Recent, RecentPut};
+use crate::log::recover::{RecoverError, Recovered, create_segment};
+use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retry::Backoff;
+use crate::log::store::{Segment, Store};
+use crate::log::tail::Tail;
+use crate::storage::StorageError;
+
+/// What a caller wants appended, and where to answer.
+#[derive(Debug)]
+pub(crate) struct AppendRequest {
+    pub(crate) records: Bytes,
+    pub(crate) record_count: u32,
+    pub(crate) expected_offset: Option<Offset>,
+    pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// What the request takes of the limits on queued bytes, until it is answered.
+    pub(crate) permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Queued for AppendRequest {
+    fn records(&self) -> &[u8] {
+        &self.records
+    }
+
+    fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    fn expected_offset(&self) -> Option<Offset> {
+        self.expected_offset
+    }
+}
+
+impl AppendRequest {
+    fn answer(self, result: Result<Appended, AppendError>) {
+        drop(self.permits);
+        // A caller that has stopped waiting was told that the outcome is unknown.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// What the writer is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Command {
+    Run,
+    /// Store what was accepted, put it on record as committed, end.
+    Finish,
+    /// End at once.
+    Halt,
+}
+
+/// How a writer came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WriterEnd {
+    Finished,
+    Halted,
+    ReignOver(ReignEnd),
+    Fault(StreamFault),
+}
+
+/// What the writer shows to the rest of the server.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) tail: watch::Sender<Tail>,
+    /// All segments, oldest first.
+    pub(crate) segments: Arc<RwLock<Vec<Segment>>>,
+    pub(crate) recent: Arc<Recent>,
+    pub(crate) stalled: Stalled,
+}
+
+impl Shown {
+    /// Why storage does not take writes at the moment.
+    pub(crate) fn stalled(&self) -> Option<StorageError> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a writer is made of.
+pub(crate) struct WriterParts {
+    pub(crate) store: Store,
+    pub(crate) reign: Reign,
+    /// How large the next segment is made; a change of the stream's settings moves it.
+    pub(crate) segment_bytes: Arc<AtomicU64>,
+    /// Puts on record that the stream has a first segment.
+    pub(crate) begin: Box<dyn Fn() -> BoxFuture<'static, Result<(), StorageError>> + Send + Sync>,
+    pub(crate) shown: Shown,
+    pub(crate) requests: mpsc::UnboundedReceiver<AppendRequest>,
+    pub(crate) command: watch::Receiver<Command>,
+    pub(crate) max_puts_in_flight: usize,
+}
+
+enum Event {
+    Put(u64, PutOutcome),
+    Segment(Result<Segment, WriterEnd>),
+    /// Whether storage has shown our term to be the highest.
+    Term(Result<bool, StorageError>),
+}
+
+/// The segment that is appended to.
+struct Open {
+    segment: Segment,
+    appender: Appender,
+}
+
+struct InFlight {
+    put: Put<AppendRequest>,
+    before: Chain,
+    stored: bool,
+}
+
+/// A request that insists on an offset which it cannot get. It is refused once the puts on which the refusal rests
+/// are stored, and storage has shown, after the request came, that no other leader can know better.
+struct Refusal {
+    request: AppendRequest,
+    after_put: u64,
+    after_check: u64,
+}
+
+pub(crate) struct Writer {
+    parts: WriterParts,
+    /// `None` until the first segment is made.
+    open: Option<Open>,
+    making_segment: bool,
+    queue: VecDeque<AppendRequest>,
+    in_flight: VecDeque<InFlight>,
+    /// The number of the oldest put in flight; puts are counted from the beginning of this task.
+    oldest_put: u64,
+    refusals: Vec<Refusal>,
+    /// Checks of our term are counted too; one at a time is on its way.
+    checks_begun: u64,
+    checking: bool,
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    idle: Option<BoxFuture<'static, ()>>,
+}
+
+impl Writer {
+    pub(crate) fn new(parts: WriterParts, recovered: &Recovered) -> Self {
+        assert!((1..=MAX_PUTS_IN_FLIGHT).contains(&parts.max_puts_in_flight));
+        assert!(recovered.fault.is_none(), "nothing is appended to a damaged stream");
+        let open = recovered.segments.last().map(|segment| {
+            let Recovered { chain, recorded, messages_end, .. } = recovered;
+            let appender = Appender::new(parts.reign.term, segment.bytes, *chain, *recorded, *messages_end);
+            Open { segment: *segment, appender }
+        });
+        Self {
+            parts,
+            open,
+            making_segment: false,
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            oldest_put: 0,
+            refusals: Vec::new(),
+            checks_begun: 0,
+            checking: false,
+            events: FuturesUnordered::new(),
+            idle: None,
+        }
+    }
+
+    /// Appends until it is told to end, or must.
+    pub(crate) async fn run(mut self) -> WriterEnd {
+        let end = loop {
+            self.send_puts();
+            if let Some(end) = self.turn().await {
+                break end;
+            }
+        };
+        self.answer_all(&end);
+        end
+    }
+
+    /// Waits for one thing to happen and deals with it.
+    async fn turn(&mut self) -> Option<WriterEnd> {
+        let command = *self.parts.command.borrow_and_update();
+        let finishing = command == Command::Finish;
+        match command {
+            Command::Run => {}
+            Command::Finish => self.parts.requests.close(),
+            Command::Halt => return Some(WriterEnd::Halted),
+        }
+        self.await_idleness(finishing);
+        let drained = finishing && self.is_drained();
+        tokio::select! {
+            biased;
+            changed = self.parts.command.changed() => changed.err().map(|_| WriterEnd::Halted),
+            Some(event) = self.events.next() => self.on_event(event),
+            Some(request) = self.parts.requests.recv() => {
+                self.queue.push_back(request);
+                None
+            }
+            Some(()) = OptionFuture::from(self.idle.as_mut()) => {
+                self.send_commit();
+                None
+            }
+            () = std::future::ready(()), if drained => Some(WriterEnd::Finished),
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.parts.requests.is_empty()
+            && self.queue.is_empty()
+            && self.events.is_empty()
+            && self.idle.is_none()
+    }
+
+    /// Starts or stops the wait after which a commit batch is written. At the orderly end nobody waits.
+    fn await_idleness(&mut self, finishing: bool) {
+        let quiet = self.queue.is_empty() && self.in_flight.is_empty();
+        if !quiet || !self.open.as_ref().is_some_and(|open| open.appender.wants_commit()) {
+            self.idle = None;
+        } else if finishing {
+            self.idle = Some(Box::pin(std::future::ready(())));
+        } else if self.idle.is_none() {
+            self.idle = Some(self.parts.store.env.clock.sleep(COMMIT_AFTER_IDLE));
+        }
+    }
+
+    /// Builds and sends what the queue and the limit on puts in flight allow.
+    fn send_puts(&mut self) {
+        self.take_requests();
+        self.queue.retain(|request| !request.reply.is_closed());
+        let mut misfits = Vec::new();
+        while self.in_flight.len() < self.parts.max_puts_in_flight {
+            let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
+            let before = *open.appender.built();
+            let now = self.parts.store.env.clock.now();
+            let built = open.appender.build(&mut self.queue, now, |misfit| misfits.push(misfit));
+            let Some(put) = built else { break };
+            self.send(before, put);
+        }
+        misfits.into_iter().for_each(|misfit| self.turn_away(misfit));
+        match &self.open {
+            None if !self.queue.is_empty() => self.make_segment(Offset::ZERO),
+            Some(open) if open.appender.sealed() && self.in_flight.is_empty() => {
+                self.make_segment(open.appender.settled().next_offset);
+            }
+            _ => {}
+        }
+    }
+
+    fn send_commit(&mut self) {
+        self.idle = None;
+        self.parts.shown.recent.clear();
+        if let Some(open) = &mut self.open {
+            let before = *open.appender.built();
+            let put = open.appender.build_commit();
+            self.send(before, put);
+        }
+    }
+
+    fn send(&mut self, before: Chain, mut put: Put<AppendRequest>) {
+        for (request, _) in &mut put.requests {
+            // The put holds a copy.
+            request.records = Bytes::new();
+        }
+        let base = self.open.as_ref().expect("a put is built for the open segment").segment.base;
+        let Store { storage, env, .. } = &self.parts.store;
+        let sender = PutSender {
+            storage: Arc::clone(storage),
+            env: env.clone(),
+            blob: self.parts.store.blob(base),
+            term: self.parts.reign.term,
+            stalled: Arc::clone(&self.parts.shown.stalled),
+        };
+        let number = self.next_put();
+        let (position, bytes) = (put.position, put.bytes.clone());
+        self.events.push(Box::pin(async move { Event::Put(number, sender.send(position, bytes).await) }));
+        self.in_flight.push_back(InFlight { put, before, stored: false });
+    }
+
+    /// The number of the put that is built next.
+    fn next_put(&self) -> u64 {
+        self.oldest_put + self.in_flight.len() as u64
+    }
+
+    /// Makes the segment that begins at `base`, and before the first answer puts on record that the stream has begun.
+    fn make_segment(&mut self, base: Offset) {
+        if std::mem::replace(&mut self.making_segment, true) {
+            return;
+        }
+        let (store, reign) = (self.parts.store.clone(), self.parts.reign.clone());
+        let bytes = self.parts.segment_bytes.load(Ordering::Relaxed);
+        let begin = self.open.is_none().then(|| (self.parts.begin)());
+        self.events.push(Box::pin(async move {
+            let mut backoff = Backoff::default();
+            let segment = loop {
+                match create_segment(&store, &reign, base, bytes).await {
+                    Ok(segment) => break segment,
+                    Err(RecoverError::Reign(end)) => return Event::Segment(Err(WriterEnd::ReignOver(end))),
+                    Err(RecoverError::Unusable(Unusable::Fault(fault))) => {
+                        return Event::Segment(Err(WriterEnd::Fault(fault)));
+                    }
+                    Err(RecoverError::Unusable(Unusable::NotFound)) => return Event::Segment(Err(gone())),
+                    Err(RecoverError::Unusable(error)) => {
+                        tracing::warn!(%error, container = %store.container, "cannot make a segment, trying again");
+                        backoff.wait(&store.env).await;
+                    }
+                }
+            };
+            match OptionFuture::from(begin).await {
+                None | Some(Ok(())) => Event::Segment(Ok(segment)),
+                Some(Err(_)) => Event::Segment(Err(gone())),
+            }
+        }));
+    }
+
+    fn on_event(&mut self, event: Event) -> Option<WriterEnd> {
+        match event {
+            Event::Put(number, PutOutcome::Stored) => {
+                let index = usize::try_from(number - self.oldest_put).expect("few puts are in flight");
+                self.in_flight[index].stored = true;
+                self.settle();
+            }
+            Event::Put(_, PutOutcome::Outrun) => return Some(WriterEnd::ReignOver(ReignEnd::Outrun(None))),
+            Event::Put(_, PutOutcome::Gone) => return Some(gone()),
+            Event::Segment(Ok(segment)) => self.enter(segment),
+            Event::Segment(Err(end)) => return Some(end),
+            Event::Term(Ok(false)) => return Some(WriterEnd::ReignOver(ReignEnd::Outrun(None))),
+            Event::Term(shown) => {
+                self.checking = false;
+                self.refuse(shown.err().as_ref());
+            }
+        }
+        None
+    }
+
+    /// Answers the puts that are stored and have none before them that is not.
+    fn settle(&mut self) {
+        let Some(Open { segment, appender }) = &mut self.open else { return };
+        while self.in_flight.front().is_some_and(|oldest| oldest.stored) {
+            let Some(InFlight { put, before, .. }) = self.in_flight.pop_front() else { break };
+            self.oldest_put += 1;
+            appender.settle(&put);
+            let shown = &self.parts.shown;
+            let recent = RecentPut {
+                segment: segment.base,
+                bytes: put.bytes,
+                before,
+                after: put.after,
+                seals: put.seals,
+            };
+            shown.recent.push(recent);
+            shown.tail.send_replace(Tail { segment: segment.base, chain: put.after });
+            for (request, appended) in put.requests {
+                request.answer(Ok(appended));
+            }
+        }
+        self.refuse(None);
+    }
+
+    fn enter(&mut self, segment: Segment) {
+        self.making_segment = false;
+        match &mut self.open {
+            Some(open) => {
+                open.appender.enter_next_segment(segment.bytes);
+                open.segment = segment;
+            }
+            None => {
+                let (term, start) =
+                    (self.parts.reign.term, Chain::at_segment_start(self.parts.store.id, segment.base));
+                let appender = Appender::new(term, segment.bytes, start, start.position, start.position);
+                self.open = Some(Open { segment, appender });
+            }
+        }
+        let Some(open) = &self.open else { return };
+        let shown = &self.parts.shown;
+        shown.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment);
+        shown.tail.send_replace(Tail { segment: segment.base, chain: *open.appender.settled() });
+    }
+
+    fn turn_away(&mut self, misfit: Misfit<AppendRequest>) {
+        match misfit {
+            Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
+            Misfit::OtherOffset(request) => {
+                // The answer to a check that is on its way may have been given before this request came.
+                let after_check = self.checks_begun + 1;
+                self.refusals.push(Refusal { request, after_put: self.next_put(), after_check });
+                self.check_term();
+            }
+        }
+    }
+
+    fn check_term(&mut self) {
+        if std::mem::replace(&mut self.checking, true) {
+            return;
+        }
+        self.checks_begun += 1;
+        let (store, reign) = (self.parts.store.clone(), self.parts.reign.clone());
+        let segment = self.open.as_ref().map(|open| store.blob(open.segment.base));
+        self.events.push(Box::pin(async move {
+            Event::Term(reign.in_force(&store.storage, &store.env, segment.as_ref()).await)
+        }));
+    }
+
+    /// Refuses what waited for the last check of our term and for puts that are stored by now.
+    fn refuse(&mut self, check_failed: Option<&StorageError>) {
+        let done = if self.checking { self.checks_begun - 1 } else { self.checks_begun };
+        let next_offset = self.open.as_ref().map_or(Offset::ZERO, |open| open.appender.settled().next_offset);
+        let oldest_put = self.oldest_put;
+        let due = |refusal: &mut Refusal| refusal.after_check <= done && refusal.after_put <= oldest_put;
+        for refusal in self.refusals.extract_if(.., due) {
+            let error = match check_failed {
+                Some(error) => Unusable::Storage(error.clone()).into(),
+                None => AppendError::OffsetMismatch { next_offset },
+            };
+            refusal.request.answer(Err(error));
+        }
+        if self.refusals.iter().any(|refusal| refusal.after_check > done) {
+            self.check_term();
+        }
+    }
+
+    /// Moves everything that has come into the queue: what is built next should hold all of it.
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.parts.requests.try_recv() {
+            self.queue.push_back(request);
+        }
+    }
+
+    /// At the end: what was sent may be stored, what was not is not.
+    fn answer_all(&mut self, end: &WriterEnd) {
+        self.parts.requests.close();
+        self.take_requests();
+        let reason = match end {
+            WriterEnd::Fault(fault) => Unusable::Fault(fault.clone()),
+            WriterEnd::Finished | WriterEnd::Halted | WriterEnd::ReignOver(_) => Unusable::NoLeader,
+        };
+        let sent = self.in_flight.drain(..).flat_map(|in_flight| in_flight.put.requests);
+        sent.for_each(|(request, _)| request.answer(Err(AppendError::Unknown(reason.clone()))));
+        let refused = self.refusals.drain(..).map(|refusal| refusal.request);
+        let unsent = self.queue.drain(..).chain(refused);
+        unsent.for_each(|request| request.answer(Err(reason.clone().into())));
+    }
+}
+
+fn gone() -> WriterEnd {
+    let missing = "the container or the segment that was written to is gone".to_owned();
+    WriterEnd::Fault(StreamFault::DataMissing(missing))
+}

@@ -1,0 +1,124 @@
+//! Leases on blobs and containers.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use vault_format::ids::{Position, Term};
+
+use super::Failure::{LeaseHeld, NotFound, PreconditionFailed, Refused};
+use super::{Bench, Check, LEASE, Outcome, blob, done, equal, fails, holds, no_lease, pages};
+use crate::storage::LeaseTarget;
+
+const TERM: Term = Term(3);
+const TAKES: &str = "Takes the lease on a target";
+const HELD: &str = "`LeaseHeld` where another holder has it";
+const RENEWS: &str = "Prolongs a lease. `PreconditionFailed` where it is no longer held";
+const RELEASES: &str = "Gives a lease back. `PreconditionFailed` where it is no longer held";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check { name: "lease-on-a-blob", run: |bench| on_a_blob(bench).boxed() },
+    Check { name: "lease-on-a-container", run: |bench| on_a_container(bench).boxed() },
+    Check { name: "lease-guards-a-blob", run: |bench| guards(bench).boxed() },
+    Check { name: "lease-ends-with-its-blob", run: |bench| ends(bench).boxed() },
+    Check { name: "lease-durations", run: |bench| durations(bench).boxed() },
+];
+
+async fn held_renewed_released(bench: &Bench, target: &LeaseTarget) -> Outcome {
+    let storage = &bench.storage;
+    fails(RENEWS, storage.renew_lease(target, &no_lease()).await, PreconditionFailed)?;
+    fails(RELEASES, storage.release_lease(target, &no_lease()).await, PreconditionFailed)?;
+    let first = done(TAKES, storage.acquire_lease(target, LEASE).await)?;
+    fails(HELD, storage.acquire_lease(target, LEASE).await, LeaseHeld)?;
+    done(RENEWS, storage.renew_lease(target, &first).await)?;
+    fails(HELD, storage.acquire_lease(target, LEASE).await, LeaseHeld)?;
+    fails(RENEWS, storage.renew_lease(target, &no_lease()).await, PreconditionFailed)?;
+    fails(RELEASES, storage.release_lease(target, &no_lease()).await, PreconditionFailed)?;
+    done(RELEASES, storage.release_lease(target, &first).await)?;
+    fails(RELEASES, storage.release_lease(target, &first).await, PreconditionFailed)?;
+    let second = done(TAKES, storage.acquire_lease(target, LEASE).await)?;
+    holds("Names one holding of a lease", first != second, &second)?;
+    fails(RENEWS, storage.renew_lease(target, &first).await, PreconditionFailed)?;
+    fails(RELEASES, storage.release_lease(target, &first).await, PreconditionFailed)?;
+    done(RELEASES, storage.release_lease(target, &second).await)
+}
+
+async fn on_a_blob(bench: Bench) -> Outcome {
+    let name = bench.make_blob(512, TERM).await?;
+    held_renewed_released(&bench, &LeaseTarget::Blob(name.clone())).await?;
+    let missing = LeaseTarget::Blob(blob(&name.container, "missing"));
+    fails("What a request names must exist", bench.storage.acquire_lease(&missing, LEASE).await, NotFound)
+}
+
+async fn on_a_container(bench: Bench) -> Outcome {
+    let name = bench.make_blob(512, TERM).await?;
+    let target = LeaseTarget::Container(name.container.clone());
+    held_renewed_released(&bench, &target).await?;
+    let missing = LeaseTarget::Container(bench.container("missing"));
+    fails("What a request names must exist", bench.storage.acquire_lease(&missing, LEASE).await, NotFound)?;
+    let lease = done(TAKES, bench.storage.acquire_lease(&target, LEASE).await)?;
+    const CONTAINER: &str = "Guards changes of a container's metadata and its deletion";
+    done(CONTAINER, bench.put(&name, 0, pages(1, 1), TERM).await)?;
+    done(CONTAINER, bench.storage.container_metadata(&name.container).await)?;
+    done(RELEASES, bench.storage.release_lease(&target, &lease).await)
+}
+
+async fn guards(bench: Bench) -> Outcome {
+    const GUARDS: &str = "while somebody holds the lease on a blob, every request that changes it and does not name that lease fails";
+    const NONE_HELD: &str = "A request that names a lease fails where none is held";
+    let storage = &bench.storage;
+    let name = bench.make_blob(1024, TERM).await?;
+    let target = LeaseTarget::Blob(name.clone());
+    let stranger = no_lease();
+    let put = |at: u64, lease| storage.put_pages(&name, Position(at), pages(1, 1), TERM, lease);
+    fails(NONE_HELD, put(0, Some(&stranger)).await, PreconditionFailed)?;
+    let lease = done(TAKES, storage.acquire_lease(&target, LEASE).await)?;
+    fails(GUARDS, put(0, None).await, LeaseHeld)?;
+    fails(GUARDS, put(0, Some(&stranger)).await, PreconditionFailed)?;
+    fails(GUARDS, storage.clear_pages(&name, 0..512, TERM).await, LeaseHeld)?;
+    fails(GUARDS, storage.raise_sequence_number(&name, Term(9)).await, LeaseHeld)?;
+    fails(GUARDS, storage.delete_blob(&name, None).await, LeaseHeld)?;
+    let read = done("a lease guards no reads", storage.read(&name, 0..512).await)?;
+    equal(GUARDS, (read.bytes, read.sequence_number), (pages(1, 0), TERM))?;
+    done("where a lease is on the blob, `lease` is its holder's", put(0, Some(&lease)).await)?;
+    let other = blob(&name.container, "other");
+    done("Creates a page blob", storage.create_page_blob(&other, 512, TERM).await)?;
+    done("Guards writes to a blob", bench.put(&other, 0, pages(1, 1), TERM).await)?;
+    let wrong_blob = storage.put_pages(&other, Position(0), pages(1, 1), TERM, Some(&lease)).await;
+    fails(NONE_HELD, wrong_blob, PreconditionFailed)?;
+    let second = done(
+        "each target has its own lease",
+        storage.acquire_lease(&LeaseTarget::Blob(other.clone()), LEASE).await,
+    )?;
+    done(RELEASES, storage.release_lease(&LeaseTarget::Blob(other), &second).await)?;
+    fails(GUARDS, put(512, None).await, LeaseHeld)?;
+    done(RELEASES, storage.release_lease(&target, &lease).await)?;
+    fails(NONE_HELD, put(512, Some(&lease)).await, PreconditionFailed)?;
+    done("Writes whole pages", put(512, None).await)
+}
+
+async fn ends(bench: Bench) -> Outcome {
+    const GONE: &str = "What a request names must exist";
+    let storage = &bench.storage;
+    let name = bench.make_blob(512, TERM).await?;
+    let target = LeaseTarget::Blob(name.clone());
+    let lease = done(TAKES, storage.acquire_lease(&target, LEASE).await)?;
+    bench.delete(&name.container).await?;
+    fails(GONE, storage.renew_lease(&target, &lease).await, NotFound)?;
+    bench.make_blob(512, TERM).await?;
+    fails(RENEWS, storage.renew_lease(&target, &lease).await, PreconditionFailed)?;
+    done("Writes whole pages", bench.put(&name, 0, pages(1, 1), TERM).await)
+}
+
+async fn durations(bench: Bench) -> Outcome {
+    const REFUSED: &str = "Takes the lease on a target for `duration` (15 to 60 s)";
+    let name = bench.make_blob(512, TERM).await?;
+    for target in [LeaseTarget::Blob(name.clone()), LeaseTarget::Container(name.container)] {
+        for seconds in [0, 14, 61] {
+            let taken = bench.storage.acquire_lease(&target, Duration::from_secs(seconds)).await;
+            fails(REFUSED, taken, Refused)?;
+        }
+        let lease = done(REFUSED, bench.storage.acquire_lease(&target, Duration::from_secs(60)).await)?;
+        done(RELEASES, bench.storage.release_lease(&target, &lease).await)?;
+    }
+    Ok(())
+}
