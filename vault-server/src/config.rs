@@ -49,7 +49,7 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// The URL under which clients and other replicas reach this server. [default: http://<listen>]
+    /// The URL under which clients and other replicas reach this server. [default: http:// and the --listen address]
     #[arg(long, env = "MESSAGEVAULT_ADVERTISE", value_name = "URL", value_parser = url, help_heading = "Network")]
     pub advertise: Option<String>,
 
@@ -100,6 +100,18 @@ pub struct Config {
         help_heading = "Limits"
     )]
     pub request_timeout: Duration,
+
+    /// How long a connection may be idle, and how long the head of a request may take. Best longer than clients keep
+    /// idle connections, so that it is they who close them
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "120s",
+        value_parser = duration,
+        help_heading = "Limits"
+    )]
+    pub idle_timeout: Duration,
 
     /// Create a stream when it is first appended to.
     #[arg(

@@ -69,7 +69,7 @@ pub const RECENT_BYTES: usize = 32 << 20;
 pub const BLOCK_CACHE_BYTES: u64 = 32 << 20;
 
 /// What readers and the block cache hold together; a reader that gets none is refused.
-pub const READ_MEMORY_BYTES: usize = 96 << 20;
+pub const READ_MEMORY_BYTES: usize = 128 << 20;
 
 /// How long a reader waits for its share of that memory.
 pub const READ_MEMORY_WAIT: Duration = Duration::from_secs(5);
@@ -122,10 +122,6 @@ const _: () = assert!(LEASE.as_secs() >= LEASE_DURATION.start().as_secs());
 /// How many connections are served at once unless the settings say otherwise.
 pub const MAX_CONNECTIONS: usize = 16_384;
 
-/// How long the head of a request may take, and how long a connection may be idle. Longer than HTTP clients usually keep
-/// an idle connection (90 s), so that it is the client who closes it, and never while a request is on its way.
-pub const HEAD_TIME: Duration = Duration::from_secs(120);
-
 /// What a connection buffers of what it reads; the head of a request must fit.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 
@@ -137,6 +133,9 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How long the body of a request may take from its first byte to its last.
 pub const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The most steps of a JSON pointer: each goes through the line once more.
+pub const MAX_POINTER_STEPS: usize = 32;
 
 /// The largest body that is JSON: escapes and base64 make it longer than the records in it.
 pub const MAX_JSON_BODY_BYTES: usize = 8 << 20;
@@ -173,6 +172,9 @@ pub const MAX_READ_WAIT: Duration = Duration::from_secs(60);
 
 /// Answers go out in pieces of about this size.
 pub const ANSWER_PIECE_BYTES: usize = 512 << 10;
+
+/// A piece of at least this length counts against the memory of readers; shorter ones are not worth the counting.
+pub const COUNTED_PIECE_BYTES: usize = 16 << 10;
 
 /// A page of streams unless the request says otherwise.
 pub const DEFAULT_LIST_STREAMS: usize = 100;

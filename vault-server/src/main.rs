@@ -73,6 +73,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         auto_create: config.auto_create,
         max_message_bytes: config.max_message_bytes(),
         append_timeout: config.append_timeout,
+        idle_timeout: config.idle_timeout,
         advertise: config.advertise.clone().unwrap_or_else(|| address.clone()),
         storage: config.storage.kind(),
         prefix: config.prefix.as_str().to_owned(),

@@ -23,6 +23,8 @@ pub struct HttpSettings {
     pub max_message_bytes: usize,
     /// How long an append waits until it is stored.
     pub append_timeout: Duration,
+    /// How long a connection may be idle, and how long the head of a request may take.
+    pub idle_timeout: Duration,
     /// The address that clients are told.
     pub advertise: String,
     /// The kind of storage, as the status names it.

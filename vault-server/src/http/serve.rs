@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::app::App;
-use crate::limits::{CONNECTION_BUFFER_BYTES, GRACE, HEAD_TIME, MAX_REQUEST_HEADERS, WRITE_STALL};
+use crate::limits::{CONNECTION_BUFFER_BYTES, GRACE, MAX_REQUEST_HEADERS, WRITE_STALL};
 
 /// What a connection above the limit is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
@@ -78,7 +78,7 @@ async fn connection(app: &App, router: Router, stream: TcpStream) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(app.settings.idle_timeout)
         .max_headers(MAX_REQUEST_HEADERS)
         .max_buf_size(CONNECTION_BUFFER_BYTES);
     let io = TokioIo::new(Box::pin(stream));

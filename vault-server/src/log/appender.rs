@@ -57,7 +57,8 @@ pub(crate) struct Put<R> {
 /// A request that cannot be put at the offset that it insists on, or at any.
 #[derive(Debug)]
 pub(crate) enum Misfit<R> {
-    OtherOffset(R),
+    /// And the offset that it would have got.
+    OtherOffset(R, Offset),
     OffsetsExhausted(R),
 }
 
@@ -143,7 +144,10 @@ impl Appender {
         let mut block_is_full = false;
         while let Some(request) = queue.front() {
             if request.expected_offset().is_some_and(|expected| expected != next_offset) {
-                queue.pop_front().into_iter().for_each(|request| misfit(Misfit::OtherOffset(request)));
+                queue
+                    .pop_front()
+                    .into_iter()
+                    .for_each(|request| misfit(Misfit::OtherOffset(request, next_offset)));
                 continue;
             }
             let Some(after) = next_offset.checked_add(request.record_count().into()) else {

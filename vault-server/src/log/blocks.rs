@@ -1,5 +1,6 @@
 //! Verified batches in memory: loading them, and a bounded cache of whole blocks for all streams together.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,12 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vault_format::chain::{Broken, Chain};
 use vault_format::header::{Header, Kind};
 use vault_format::ids::{Offset, Position, StreamId};
-use vault_format::layout::{block_end, block_of, block_start, is_block_start};
+use vault_format::layout::{block_end, block_of, block_start};
 use vault_format::limits::BLOCK_BYTES;
 
 use crate::limits::READ_MEMORY_WAIT;
 use crate::log::error::{ReadError, StreamFault, Unusable};
-use crate::log::store::Store;
+use crate::log::store::{Segment, Store};
 
 /// Batches that follow each other in one block, verified. Of a filler only the first page is there, as it is stored.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Batches {
     pub after: Chain,
     /// Whether the last one ends the segment.
     pub(crate) seals: bool,
+    /// Why the bytes behind the last one are not the batch that should stand there.
+    pub(crate) damage: Option<Box<StreamFault>>,
 }
 
 impl Batches {
@@ -103,25 +106,32 @@ impl Blocks {
     pub(crate) async fn whole(
         &self,
         store: &Store,
-        segment: Offset,
+        segment: &Segment,
         block: u64,
     ) -> Result<Batches, ReadError> {
+        let key = (store.id, segment.base, block);
+        if let Some(block) = self.cache.get(&key) {
+            return Ok(block);
+        }
+        // Waited for here, so that those who wait for memory do so at the same time and not one after the other.
+        let permit = self.permit(store, BLOCK_BYTES).await?;
         let load = async {
             let start = block_start(block);
-            self.load(store, segment, None, start, block_end(start)).await
+            self.load(store, segment, None, start..block_end(start), permit).await
         };
-        self.cache.get_or_insert_async(&(store.id, segment, block), load).await
+        self.cache.get_or_insert_async(&key, load).await
     }
 
     /// The batches from `chain` on to `end`, a tail inside the same block.
     pub(crate) async fn part(
         &self,
         store: &Store,
-        segment: Offset,
+        segment: &Segment,
         chain: &Chain,
         end: Position,
     ) -> Result<Batches, ReadError> {
-        self.load(store, segment, Some(chain), chain.position, end).await
+        let permit = self.permit(store, end.0 - chain.position.0).await?;
+        self.load(store, segment, Some(chain), chain.position..end, permit).await
     }
 
     /// Forgets a stream's blocks.
@@ -129,40 +139,56 @@ impl Blocks {
         self.cache.retain(|key, _| key.0 != stream);
     }
 
-    /// Loads and verifies; damage is looked at twice, so that a read which went wrong is not taken for it.
+    /// Bytes that were made for a reader, counted as long as anybody holds them.
+    pub(crate) async fn counted(&self, store: &Store, bytes: Vec<u8>) -> Result<Bytes, ReadError> {
+        let permit = self.permit(store, bytes.len() as u64).await?;
+        Ok(Bytes::from_owner(Counted { bytes: bytes.into(), _permit: permit }))
+    }
+
+    /// A reader's share of the memory for `bytes`.
+    async fn permit(&self, store: &Store, bytes: u64) -> Result<OwnedSemaphorePermit, ReadError> {
+        let bytes = u32::try_from(bytes).expect("readers are given blocks and pieces, which are small");
+        let waiting = Arc::clone(&self.memory).acquire_many_owned(bytes);
+        let waited = store.env.timeout(READ_MEMORY_WAIT, waiting).await;
+        waited.ok().and_then(Result::ok).ok_or(ReadError::Overloaded)
+    }
+
+    /// Loads and verifies. Damage is looked at twice, so that a read which went wrong is not taken for it; what stands
+    /// in front of it is served.
     async fn load(
         &self,
         store: &Store,
-        segment: Offset,
+        segment: &Segment,
         chain: Option<&Chain>,
-        from: Position,
-        to: Position,
+        Range { start: from, end: to }: Range<Position>,
+        permit: OwnedSemaphorePermit,
     ) -> Result<Batches, ReadError> {
-        let length = u32::try_from(to.0 - from.0).expect("what is loaded lies in one block");
-        let waiting = Arc::clone(&self.memory).acquire_many_owned(length);
-        let permit = store
-            .env
-            .timeout(READ_MEMORY_WAIT, waiting)
-            .await
-            .map_err(|_| ReadError::Overloaded)?
-            .map_err(|_| ReadError::Overloaded)?;
-        let mut bytes = store.read(segment, from, to).await.map_err(Unusable::from)?;
+        let corrupt =
+            |position, detail: String| StreamFault::Corrupt { segment: segment.base, position, detail };
+        let present = to.min(Position(segment.bytes));
+        if present <= from {
+            return Err(corrupt(from, "the segment ends here without a seal".to_owned()).into());
+        }
+        let mut bytes = store.read(segment.base, from, present).await.map_err(Unusable::from)?;
         let mut verified = verify(&bytes, chain, from, to);
-        if verified.is_err() {
-            bytes = store.read(segment, from, to).await.map_err(Unusable::from)?;
+        if verified.broken.is_some() {
+            bytes = store.read(segment.base, from, present).await.map_err(Unusable::from)?;
             verified = verify(&bytes, chain, from, to);
         }
-        match verified {
-            Ok(Verified { before, after, seals, length }) => {
-                let bytes = bytes.slice(..length);
-                let bytes = Bytes::from_owner(Counted { bytes, _permit: permit });
-                Ok(Batches { segment, bytes, before, after, seals })
+        let Verified { before, after, seals, length, broken } = verified;
+        let damage = broken.map(|broken| {
+            if broken.is_too_new() {
+                StreamFault::FormatTooNew { segment: segment.base, position: after.position }
+            } else {
+                corrupt(after.position, broken.to_string())
             }
-            Err((position, broken)) if broken.is_too_new() => {
-                Err(StreamFault::FormatTooNew { segment, position }.into())
-            }
-            Err((position, broken)) => {
-                Err(StreamFault::Corrupt { segment, position, detail: broken.to_string() }.into())
+        });
+        match damage {
+            Some(damage) if length == 0 => Err(damage.into()),
+            damage => {
+                let bytes = Bytes::from_owner(Counted { bytes: bytes.slice(..length), _permit: permit });
+                let damage = damage.map(Box::new);
+                Ok(Batches { segment: segment.base, bytes, before, after, seals, damage })
             }
         }
     }
@@ -174,36 +200,44 @@ struct Verified {
     seals: bool,
     /// How many of the bytes are batches.
     length: usize,
+    /// Why no batch stands behind them although one should.
+    broken: Option<Broken>,
 }
 
-/// Checks that `bytes` hold valid batches from `from` to `to` without a gap, or to a seal. Where no chain is given,
-/// the head of the block is trusted as the search over heads trusts it.
-fn verify(
-    bytes: &[u8],
-    chain: Option<&Chain>,
-    from: Position,
-    to: Position,
-) -> Result<Verified, (Position, Broken)> {
-    let before = match chain {
-        Some(chain) => *chain,
-        None => {
-            assert!(is_block_start(from));
-            Chain::before(&Header::decode(bytes).map_err(|error| (from, error.into()))?)
+impl Verified {
+    fn nothing(place: Chain, broken: Broken) -> Self {
+        Self { before: place, after: place, seals: false, length: 0, broken: Some(broken) }
+    }
+}
+
+/// Goes through the valid batches in `bytes` from `from` to `to`, or to a seal, or to where there should be one and is
+/// none. Where no chain is given, the head of the block is trusted as the search over heads trusts it.
+fn verify(bytes: &[u8], chain: Option<&Chain>, from: Position, to: Position) -> Verified {
+    let before = match (chain, Header::decode(bytes)) {
+        (Some(chain), _) => *chain,
+        (None, Ok(header)) => Chain::before(&header),
+        (None, Err(error)) => {
+            let nowhere = Chain::at_segment_start(StreamId([0; 16]), Offset::ZERO);
+            return Verified::nothing(Chain { position: from, ..nowhere }, error.into());
         }
     };
     if before.position != from {
-        return Err((from, Broken::Misplaced("another position")));
+        return Verified::nothing(Chain { position: from, ..before }, Broken::Misplaced("another position"));
     }
-    let mut after = before;
-    let mut length = 0;
-    while after.position < to && block_of(after.position) == block_of(from) {
-        let position = after.position;
-        let at = usize::try_from(position.0 - from.0).expect("a block fits in memory");
-        let batch = after.accept(&bytes[at..]).map_err(|broken| (position, broken))?;
-        length = at + usize::try_from(batch.header.written_bytes()).expect("a batch fits in memory");
-        if batch.header.kind == Kind::Seal {
-            return Ok(Verified { before, after, seals: true, length });
+    let mut found = Verified { before, after: before, seals: false, length: 0, broken: None };
+    while found.after.position < to && block_of(found.after.position) == block_of(from) && !found.seals {
+        let at = usize::try_from(found.after.position.0 - from.0).expect("a block fits in memory");
+        match found.after.accept(bytes.get(at..).unwrap_or_default()) {
+            Ok(batch) => {
+                let written = usize::try_from(batch.header.written_bytes()).expect("a batch fits in memory");
+                found.length = (at + written).min(bytes.len());
+                found.seals = batch.header.kind == Kind::Seal;
+            }
+            Err(broken) => {
+                found.broken = Some(broken);
+                break;
+            }
         }
     }
-    Ok(Verified { before, after, seals: false, length })
+    found
 }

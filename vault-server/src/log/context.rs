@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
+use vault_format::ids::Term;
 use vault_format::names::Prefix;
 
 use crate::env::Env;
@@ -77,7 +78,15 @@ impl Context {
         (Arc::new(context), reign_over)
     }
 
-    pub(crate) fn reign_is_over(&self, end: ReignEnd) {
+    /// Nothing is opened under this term any more from now on; the election finds the next one.
+    pub(crate) fn reign_is_over(&self, term: Term, end: ReignEnd) {
+        self.reign.send_if_modified(|reign| {
+            let ours = reign.as_ref().is_some_and(|reign| reign.term == term);
+            if ours {
+                *reign = None;
+            }
+            ours
+        });
         // A full channel holds a notice already.
         let _ = self.reign_ends.try_send(end);
     }

@@ -18,6 +18,7 @@ use vault_format::names::LEADER_BLOB;
 
 use crate::env::Env;
 use crate::limits::{FINISH_PATIENCE, LEASE, LIST_EVERY, RENEW_EVERY, TRY_LEASE_EVERY};
+use crate::log::context::Context;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
 use crate::log::vault::Vault;
@@ -32,7 +33,7 @@ const LEADER_BYTES: u64 = 512;
 pub enum LeadershipError {
     /// Storage refuses.
     #[error("cannot use the storage: {0}")]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// Names of two vaults could meet.
     #[error(
         "the prefix `{ours}` and the prefix `{theirs}` of another vault here overlap; choose another --prefix"
@@ -46,6 +47,12 @@ pub enum LeadershipError {
     /// Another server has the lease for longer than we may wait.
     #[error("another server leads this vault and has not ended within {} s", .0.as_secs())]
     LeaseHeld(Duration),
+}
+
+impl From<StorageError> for LeadershipError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
 }
 
 /// Takes part in the election for one vault.
@@ -68,10 +75,9 @@ impl Leadership {
     /// Makes the vault if it does not exist, and waits at most `patience` for the lease.
     pub async fn acquire(&mut self, patience: Duration) -> Result<LeaseId, LeadershipError> {
         self.refuse_overlapping_prefix().await?;
-        self.make_vault().await?;
         let started = self.env().clock.monotonic();
         loop {
-            match self.storage().acquire_lease(&self.target(), LEASE).await {
+            match self.try_acquire().await {
                 Ok(lease) => return Ok(lease),
                 Err(StorageError::LeaseHeld) if self.env().clock.monotonic() - started >= patience => {
                     return Err(LeadershipError::LeaseHeld(patience));
@@ -85,11 +91,21 @@ impl Leadership {
         }
     }
 
+    async fn try_acquire(&self) -> Result<LeaseId, StorageError> {
+        self.make_vault().await?;
+        self.storage().acquire_lease(&self.target(), LEASE).await
+    }
+
     /// Leads, under one term after the other, until `stop`. Ends early where the lease is lost.
     pub async fn lead(&mut self, lease: LeaseId, stop: &CancellationToken) -> Result<(), LeadershipError> {
         let mut at_least = Term::ZERO;
         let outcome = loop {
-            let reign = match self.obtain_term(&lease, at_least).await {
+            let obtained = tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                obtained = self.obtain_term(&lease, at_least) => obtained,
+            };
+            let reign = match obtained {
                 Ok(reign) => reign,
                 Err(error) => break Err(error),
             };
@@ -132,27 +148,32 @@ impl Leadership {
         while self.reign_over.try_recv().is_ok() {
             // Notices of earlier terms.
         }
-        let env = self.env().clone();
         self.vault.lead(reign).await?;
-        let mut renew = env.clock.sleep(RENEW_EVERY);
-        let mut list = env.clock.sleep(LIST_EVERY);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(None),
-                Some(end) = self.reign_over.recv() => return Ok(Some(end)),
-                () = &mut renew => {
-                    let target = self.target();
-                    until_definite(&env, || self.storage().renew_lease(&target, lease)).await?;
-                    renew = env.clock.sleep(RENEW_EVERY);
-                }
-                () = &mut list => {
-                    if let Err(error) = self.vault.refresh().await {
-                        tracing::warn!(%error, "cannot list the containers");
-                    }
-                    list = env.clock.sleep(LIST_EVERY);
+        let Self { vault, reign_over, blob } = self;
+        let Context { env, storage, .. } = &*vault.context;
+        let target = LeaseTarget::Blob(blob.clone());
+        let renewing = async {
+            loop {
+                env.clock.sleep(RENEW_EVERY).await;
+                if let Err(error) = until_definite(env, || storage.renew_lease(&target, lease)).await {
+                    break error;
                 }
             }
+        };
+        let listing = async {
+            loop {
+                env.clock.sleep(LIST_EVERY).await;
+                if let Err(error) = vault.refresh().await {
+                    tracing::warn!(%error, "cannot list the containers");
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(None),
+            Some(end) = reign_over.recv() => Ok(Some(end)),
+            error = renewing => Err(error),
+            () = listing => Ok(None),
         }
     }
 
@@ -180,6 +201,9 @@ impl Leadership {
         self.env().entropy.fill(&mut uid);
         let uid = vault_format::ids::StreamId(uid).to_string();
         let metadata = Metadata::from([(VAULT_UID.to_owned(), uid)]);
+        if self.storage().properties(&self.blob).await.is_ok() {
+            return Ok(());
+        }
         let exists = |error| if error == StorageError::AlreadyExists { Ok(()) } else { Err(error) };
         until_definite(self.env(), || self.storage().create_container(&self.blob.container, &metadata))
             .await

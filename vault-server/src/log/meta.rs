@@ -16,7 +16,7 @@ pub(crate) async fn read(context: &Context, container: &ContainerName) -> Result
 }
 
 /// Changes the metadata under the container's lease, so that a request which arrives late fails on a container of the
-/// same name made since. Tries until the outcome is known.
+/// same name made since. Tries until the outcome is known, or this server no longer leads.
 pub(crate) async fn update(
     context: &Context,
     container: &ContainerName,
@@ -40,6 +40,7 @@ pub(crate) async fn update(
         .await;
         match outcome {
             Err(error @ (StorageError::NotFound | StorageError::Refused(_))) => return Err(error),
+            Err(error) if context.reign.borrow().is_none() => return Err(error),
             Err(error) => {
                 tracing::warn!(%container, %error, "cannot change the container's metadata, trying again");
                 backoff.wait(&context.env).await;

@@ -58,6 +58,12 @@ impl Reader {
         self.shown.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn segment(&self, base: Offset) -> Option<Segment> {
+        let segments = self.shown.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let index = segments.binary_search_by_key(&base, |segment| segment.base).ok()?;
+        segments.get(index).copied()
+    }
+
     /// The offset of the first message that is kept.
     pub(crate) fn first_offset(&self) -> Offset {
         let segments = self.shown.segments.read().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +172,9 @@ impl Reader {
             return;
         }
         // Whoever reads there next meets the same error and reports it.
-        let _ = self.blocks.whole(&self.store, segment, block_of(chain.position)).await;
+        if let Some(segment) = self.segment(segment) {
+            let _ = self.blocks.whole(&self.store, &segment, block_of(chain.position)).await;
+        }
     }
 
     /// Where [`Reader::read_ahead`] should go on after what the cursor has passed.
@@ -182,16 +190,21 @@ impl Reader {
         }
         if let Some(put) = self.shown.recent.at(segment, position) {
             let (before, after, seals) = (put.before, put.after, put.seals);
-            let batches = Batches { segment, bytes: put.bytes, before, after, seals };
+            let batches = Batches { segment, bytes: put.bytes, before, after, seals, damage: None };
             return batches.starting_at(chain).map(Some).ok_or_else(|| misplaced(segment, chain));
         }
         let end = block_end(position);
         let last = tail.segment == segment;
+        let Some(segment) = self.segment(segment) else { return Err(misplaced(segment, chain)) };
         if last && tail.chain.position < end {
-            return self.blocks.part(&self.store, segment, chain, tail.chain.position).await.map(Some);
+            return self.blocks.part(&self.store, &segment, chain, tail.chain.position).await.map(Some);
         }
-        let block = self.blocks.whole(&self.store, segment, block_of(position)).await?;
-        block.starting_at(chain).map(Some).ok_or_else(|| misplaced(segment, chain))
+        let block = self.blocks.whole(&self.store, &segment, block_of(position)).await?;
+        match (block.starting_at(chain), block.damage) {
+            (Some(batches), _) => Ok(Some(batches)),
+            (None, Some(damage)) if position == block.after.position => Err((*damage).into()),
+            (None, _) => Err(misplaced(segment.base, chain)),
+        }
     }
 
     async fn at_block(&self, segment: &Segment, block: u64, tail: &Tail) -> Result<Cursor, ReadError> {

@@ -1,8 +1,10 @@
 //! Reading from the outside: places, batches, waiting at the tail.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 use vault_format::ids::{Offset, Timestamp};
 
@@ -54,30 +56,37 @@ impl StreamReader {
 
     /// The place in front of the batch that holds `offset`, or of the tail.
     pub async fn seek(&self, offset: Offset) -> Result<Cursor, ReadError> {
-        self.noting_damage(self.open.reader.seek_offset(offset).await)
+        self.bounded(self.open.reader.seek_offset(offset)).await
     }
 
     /// The offset of the first message that was appended at `time` or later; the tail's where there is none.
     pub async fn offset_at(&self, time: Timestamp) -> Result<Offset, ReadError> {
-        self.noting_damage(self.open.reader.offset_at(time).await)
+        self.bounded(self.open.reader.offset_at(time)).await
     }
 
     /// The offset at the last border between blocks that is at most `bytes` further on than the cursor; the cursor's
     /// own where there is none, the tail's where that comes first. Segments count as full.
     pub async fn offset_within(&self, cursor: &Cursor, bytes: u64) -> Result<Offset, ReadError> {
-        self.noting_damage(self.open.reader.offset_within(cursor, bytes).await)
+        self.bounded(self.open.reader.offset_within(cursor, bytes)).await
     }
 
     /// The batches at the cursor, at most to the end of their block, and moves past them. `None` at the tail.
     pub async fn next(&self, cursor: &mut Cursor) -> Result<Option<Batches>, ReadError> {
-        match self.noting_damage(self.open.reader.next(cursor).await)? {
+        match self.bounded(self.open.reader.next(cursor)).await? {
             Some(batches) => Ok(Some(batches)),
             // Damage is not a tail: whoever comes to it must not believe that he has read everything.
-            None => match self.open.fault() {
-                Some(fault) => Err(fault.into()),
-                None => Ok(None),
-            },
+            None => self.check_end().map(|()| None),
         }
+    }
+
+    /// Whether the tail is where the log ends, and not where it can no longer be read.
+    pub fn check_end(&self) -> Result<(), ReadError> {
+        self.open.fault().map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    /// Makes a piece of an answer count against the readers' memory for as long as it waits to be sent.
+    pub async fn counted(&self, piece: Vec<u8>) -> Result<Bytes, ReadError> {
+        self.open.reader.blocks.counted(&self.open.reader.store, piece).await
     }
 
     /// Loads what comes after the cursor while its reader is busy with what came before.
@@ -90,6 +99,7 @@ impl StreamReader {
 
     /// Waits until the tail is beyond `offset`, at most for `patience`.
     pub async fn wait_beyond(&self, offset: Offset, patience: Duration) -> Result<(), ReadError> {
+        self.check_end()?;
         let mut tail = self.open.reader.shown.tail.subscribe();
         let arrives = tail.wait_for(|tail| tail.next_offset() > offset);
         let ends = self.stream.until_closed();
@@ -103,6 +113,12 @@ impl StreamReader {
             Ok(false) => Err(self.stream.why_not_leading(&self.open).into()),
             Ok(true) | Err(_) => Ok(()),
         }
+    }
+
+    /// Waits for storage as long as a request may, and takes note of damage.
+    async fn bounded<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+        let read = self.stream.env().timeout(self.stream.patience(), read).await;
+        self.noting_damage(read.unwrap_or(Err(Unusable::TimedOut.into())))
     }
 
     /// Damage that a read comes upon holds the stream back; a missing container does as well.

@@ -95,6 +95,10 @@ pub(crate) async fn recover(
                 index = next_segment(store, reign, &mut segments, index, &scanned, segment_bytes).await?;
                 continue;
             }
+            ScanEnd::Tail(_) if !segment.is_whole() => {
+                let detail = format!("the segment was cut off, {} bytes are left", segment.bytes);
+                Some(corrupt(&segment, scanned.chain.position, detail))
+            }
             ScanEnd::Tail(_) => match settle_tail(store, reign, &segment, &scanned).await? {
                 Settled::Clean => None,
                 Settled::Longer => continue,
@@ -138,7 +142,7 @@ async fn last_in_use(store: &Store, segments: &[Segment]) -> Result<Option<usize
 
 /// Whether no page of a segment is written.
 pub(crate) async fn is_blank(store: &Store, segment: &Segment) -> Result<bool, Unusable> {
-    if store.head(segment, 0).await? != Head::Absent {
+    if !segment.is_whole() || store.head(segment, 0).await? != Head::Absent {
         return Ok(false);
     }
     Ok(pages(store, segment, 0..segment.bytes).await?.is_empty())

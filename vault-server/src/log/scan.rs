@@ -10,7 +10,7 @@
 use vault_format::chain::{Broken, Chain};
 use vault_format::header::{Header, Kind};
 use vault_format::ids::Position;
-use vault_format::layout::{block_end, block_of};
+use vault_format::layout::block_of;
 use vault_format::limits::BLOCK_BYTES;
 
 use crate::limits::WINDOW_BLOCKS;
@@ -80,8 +80,8 @@ pub(crate) async fn scan(store: &Store, segment: &Segment, mut chain: Chain) -> 
             return Ok(Scanned { chain, end: ScanEnd::SegmentEnd, recorded, messages_end });
         }
         let start = chain.position;
-        let bytes = store.read(segment.base, start, block_end(start)).await?;
-        while block_of(chain.position) == block_of(start) {
+        let bytes = store.read(segment.base, start, segment.block_end(start)).await?;
+        while block_of(chain.position) == block_of(start) && chain.position.0 < segment.bytes {
             let at = usize::try_from(chain.position.0 - start.0).expect("a block fits in memory");
             match chain.accept(&bytes[at..]) {
                 Ok(batch) => {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quick_cache::sync::Cache;
 use vault_format::header::{Header, HeaderError};
 use vault_format::ids::{Offset, Position, StreamId, Timestamp};
-use vault_format::layout::block_start;
-use vault_format::limits::PAGE_BYTES;
+use vault_format::layout::{block_end, block_start};
+use vault_format::limits::{BLOCK_BYTES, PAGE_BYTES};
 use vault_format::names::{ContainerName, SegmentName, aside_prefix};
 
 use crate::env::Env;
@@ -21,6 +21,18 @@ pub(crate) struct Segment {
     pub base: Offset,
     /// Its full size.
     pub bytes: u64,
+}
+
+impl Segment {
+    /// Whether it is as long as segments are made; else somebody has cut it off.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes >= BLOCK_BYTES && self.bytes.is_multiple_of(BLOCK_BYTES)
+    }
+
+    /// The end of the block in which a position stands, as far as the segment goes.
+    pub(crate) fn block_end(&self, position: Position) -> Position {
+        block_end(position).min(Position(self.bytes))
+    }
 }
 
 /// What stands at the head of a block.
@@ -99,6 +111,9 @@ impl Store {
 
     pub(crate) async fn head(&self, segment: &Segment, block: u64) -> Result<Head, StorageError> {
         let at = block_start(block);
+        if segment.bytes < at.0 + PAGE_BYTES {
+            return Ok(Head::Absent);
+        }
         let page = self.read(segment.base, at, at + PAGE_BYTES).await?;
         Ok(match Header::decode(&page) {
             Ok(header) if header.stream == self.id && header.position == at => Head::Valid(header),

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use serde::Serialize;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot, watch};
-use vault_format::ids::Offset;
+use vault_format::ids::{Offset, Term};
 use vault_format::limits::MAX_RUN_BYTES;
 use vault_format::names::{ContainerName, StreamName};
 
@@ -32,7 +32,7 @@ use crate::log::reader::Reader;
 use crate::log::reading::StreamReader;
 use crate::log::recent::Recent;
 use crate::log::recover::{RecoverError, Recovered, recover};
-use crate::log::reign::Reign;
+use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::Backoff;
 use crate::log::settings::StreamMeta;
 use crate::log::store::Store;
@@ -246,25 +246,27 @@ impl Stream {
 
     /// Begins to open the stream if it is closed and this server leads.
     pub(crate) fn open(self: &Arc<Self>) {
-        let Some(reign) = self.context.reign.borrow().clone() else { return };
-        let begins = self.state.send_if_modified(|state| {
-            let closed = matches!(state, State::Closed);
-            if closed {
+        let mut leading = None;
+        self.state.send_if_modified(|state| {
+            // Looked at under the state's lock: a stream is closed only after the term that is over was retired.
+            if matches!(state, State::Closed) {
+                leading.clone_from(&self.context.reign.borrow());
+            }
+            if leading.is_some() {
                 *state = State::Opening { trouble: None };
             }
-            closed
+            leading.is_some()
         });
-        if begins {
-            let stream = Arc::clone(self);
-            self.context.tasks.spawn(async move {
-                if AssertUnwindSafe(stream.live(reign)).catch_unwind().await.is_err() {
-                    // A broken invariant must not leave a server behind that half works: another process starts from
-                    // what is stored, which is all that counts.
-                    tracing::error!("an invariant of the log is broken; the process ends");
-                    std::process::abort();
-                }
-            });
-        }
+        let Some(reign) = leading else { return };
+        let stream = Arc::clone(self);
+        self.context.tasks.spawn(async move {
+            if AssertUnwindSafe(stream.live(reign)).catch_unwind().await.is_err() {
+                // A broken invariant must not leave a server behind that half works: another process starts from
+                // what is stored, which is all that counts.
+                tracing::error!("an invariant of the log is broken; the process ends");
+                std::process::abort();
+            }
+        });
     }
 
     /// Opens the stream and waits until that has succeeded, failed or been given up.
@@ -302,9 +304,10 @@ impl Stream {
         self.context.blocks.forget(self.meta().id);
     }
 
-    /// The deletion has failed, or its outcome is unknown: whoever wants the stream finds out.
-    pub(crate) fn set_not_deleted(&self) {
-        self.command.send_replace(Command::Run);
+    /// The deletion has failed, or its outcome is unknown. What the halted writer had sent may still arrive, so that the
+    /// stream is opened again only under the next term.
+    pub(crate) fn set_not_deleted(&self, term: Term) {
+        self.context.reign_is_over(term, ReignEnd::Unsure);
         self.state.send_replace(State::Closed);
     }
 
@@ -320,8 +323,17 @@ impl Stream {
         let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Open(_))).await;
     }
 
+    /// How long a request waits for storage.
+    pub(crate) fn patience(&self) -> Duration {
+        self.context.options.patience
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.context.env
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Deleted)
     }
 
     /// Whether the stream is known to be without its data.
@@ -358,10 +370,11 @@ impl Stream {
             Err(RecoverError::Unusable(Unusable::Fault(fault))) => return self.record(fault),
             Err(RecoverError::Unusable(_)) => return self.set_missing(),
             Err(RecoverError::Reign(end)) => {
-                self.close();
-                return self.context.reign_is_over(end);
+                self.context.reign_is_over(reign.term, end);
+                return self.close();
             }
         };
+        let term = reign.term;
         let (open, writer) = self.start(store, reign, &recovered, command);
         let fault = recovered.fault;
         let opened = self.state.send_if_modified(|state| {
@@ -381,8 +394,8 @@ impl Stream {
         match writer.run().await {
             WriterEnd::Fault(fault) => self.record(fault),
             WriterEnd::ReignOver(end) => {
+                self.context.reign_is_over(term, end);
                 self.close();
-                self.context.reign_is_over(end);
             }
             // A fault that a reader found has halted the writer; what comes before it is still read.
             WriterEnd::Halted if open.fault().is_some() => {}

@@ -1,6 +1,7 @@
 //! The set of streams of one vault.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
@@ -123,6 +124,15 @@ impl Vault {
         name: &StreamName,
         settings: SettingsPatch,
     ) -> Result<(Created, Arc<Stream>), AdminError> {
+        let (vault, name) = (self.clone(), name.clone());
+        self.to_the_end(async move { vault.create_now(&name, settings).await }).await
+    }
+
+    async fn create_now(
+        &self,
+        name: &StreamName,
+        settings: SettingsPatch,
+    ) -> Result<(Created, Arc<Stream>), AdminError> {
         match self.stream(name) {
             Ok(stream) if stream.is_missing() => {
                 let missing = stream.status().trouble.unwrap_or_default();
@@ -171,19 +181,28 @@ impl Vault {
         settings: SettingsPatch,
     ) -> Result<Arc<Stream>, AdminError> {
         let stream = self.stream(name)?;
-        let container = self.context.prefix.container(name);
-        let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(meta.settings);
-        let updating = meta::update(&self.context, &container, change);
-        let updated = self.context.env.timeout(self.context.options.patience, updating).await;
-        let meta = updated.map_err(|_| AdminError::Busy)?.map_err(Unusable::from)?;
-        stream.set_meta(meta);
+        let (vault, changed) = (self.clone(), Arc::clone(&stream));
+        self.to_the_end(async move {
+            let container = vault.context.prefix.container(changed.name());
+            let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(meta.settings);
+            let meta = meta::update(&vault.context, &container, change).await.map_err(Unusable::from)?;
+            changed.set_meta(meta);
+            Ok(())
+        })
+        .await?;
         Ok(stream)
     }
 
     /// Deletes a stream and everything in it. Deleting one whose container is gone makes the vault forget it.
     pub async fn delete(&self, name: &StreamName) -> Result<(), AdminError> {
         let stream = self.stream(name)?;
-        let container = self.context.prefix.container(name);
+        let vault = self.clone();
+        self.to_the_end(async move { vault.delete_now(&stream).await }).await
+    }
+
+    async fn delete_now(&self, stream: &Arc<Stream>) -> Result<(), AdminError> {
+        let term = self.term().ok_or(Unusable::NoLeader)?;
+        let container = self.context.prefix.container(stream.name());
         let deleted = meta::with_lease(&self.context, &container, async |lease| {
             stream.set_deleted();
             self.context.storage.delete_container(&container, &lease).await
@@ -191,22 +210,42 @@ impl Vault {
         match deleted.await {
             Ok(()) | Err(StorageError::NotFound) => {
                 stream.set_deleted();
-                self.write().remove(name);
-                tracing::info!(stream = %name, "stream deleted");
+                let mut streams = self.write();
+                if streams.get(stream.name()).is_some_and(|known| Arc::ptr_eq(known, stream)) {
+                    streams.remove(stream.name());
+                }
+                tracing::info!(stream = %stream.name(), "stream deleted");
                 Ok(())
             }
-            Err(StorageError::LeaseHeld) => Err(AdminError::Busy),
             Err(error) => {
-                stream.set_not_deleted();
-                Err(Unusable::Storage(error).into())
+                if stream.is_deleted() {
+                    stream.set_not_deleted(term);
+                }
+                match error {
+                    StorageError::LeaseHeld => Err(AdminError::Busy),
+                    error => Err(Unusable::Storage(error).into()),
+                }
             }
+        }
+    }
+
+    /// Carries a change out to its end although its caller may go away, and waits for it as long as a request may.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, AdminError>> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let task = self.context.tasks.spawn(change);
+        match self.context.env.timeout(self.context.options.patience, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            Err(_) => Err(Unusable::TimedOut.into()),
         }
     }
 
     /// Looks which containers there are: takes in new ones, and holds back the streams whose containers are gone.
     pub async fn refresh(&self) -> Result<(), StorageError> {
         let prefix = self.context.prefix.as_str();
-        let known: Vec<_> = self.read().keys().cloned().collect();
+        let known: Vec<_> = self.read().values().cloned().collect();
         let listed =
             until_definite(&self.context.env, || self.context.storage.list_containers(prefix)).await?;
         let mut found = BTreeMap::new();
@@ -221,10 +260,10 @@ impl Vault {
                 }
             }
         }
-        for name in known.iter().filter(|name| !found.contains_key(*name)) {
-            if let Some(stream) = self.read().get(name).filter(|stream| !stream.is_missing()) {
-                stream.set_missing();
-            }
+        // Streams that were made since the listing began are not among the known ones.
+        for stream in known.iter().filter(|stream| !found.contains_key(stream.name()) && !stream.is_missing())
+        {
+            stream.set_missing();
         }
         for (name, meta) in found {
             self.admit(&name, meta);

@@ -133,6 +133,8 @@ struct InFlight {
 /// are stored, and storage has shown, after the request came, that no other leader can know better.
 struct Refusal {
     request: AppendRequest,
+    /// What the stream's next offset was when the request's turn came.
+    next_offset: Offset,
     after_put: u64,
     after_check: u64,
 }
@@ -320,7 +322,8 @@ impl Writer {
             };
             match OptionFuture::from(begin).await {
                 None | Some(Ok(())) => Event::Segment(Ok(segment)),
-                Some(Err(_)) => Event::Segment(Err(gone())),
+                Some(Err(StorageError::NotFound)) => Event::Segment(Err(gone())),
+                Some(Err(_)) => Event::Segment(Err(WriterEnd::ReignOver(ReignEnd::Unsure))),
             }
         }));
     }
@@ -392,10 +395,10 @@ impl Writer {
     fn turn_away(&mut self, misfit: Misfit<AppendRequest>) {
         match misfit {
             Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
-            Misfit::OtherOffset(request) => {
+            Misfit::OtherOffset(request, next_offset) => {
                 // The answer to a check that is on its way may have been given before this request came.
                 let after_check = self.checks_begun + 1;
-                self.refusals.push(Refusal { request, after_put: self.next_put(), after_check });
+                self.refusals.push(Refusal { request, next_offset, after_put: self.next_put(), after_check });
                 self.check_term();
             }
         }
@@ -416,13 +419,14 @@ impl Writer {
     /// Refuses what waited for the last check of our term and for puts that are stored by now.
     fn refuse(&mut self, check_failed: Option<&StorageError>) {
         let done = if self.checking { self.checks_begun - 1 } else { self.checks_begun };
-        let next_offset = self.open.as_ref().map_or(Offset::ZERO, |open| open.appender.settled().next_offset);
         let oldest_put = self.oldest_put;
-        let due = |refusal: &mut Refusal| refusal.after_check <= done && refusal.after_put <= oldest_put;
+        let due = |refusal: &mut Refusal| {
+            refusal.after_check <= done && (refusal.after_put <= oldest_put || check_failed.is_some())
+        };
         for refusal in self.refusals.extract_if(.., due) {
             let error = match check_failed {
                 Some(error) => Unusable::Storage(error.clone()).into(),
-                None => AppendError::OffsetMismatch { next_offset },
+                None => AppendError::OffsetMismatch { next_offset: refusal.next_offset },
             };
             refusal.request.answer(Err(error));
         }

@@ -6,7 +6,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`memory`] | everything in this process; gone with it |
-//! | [`file`] | one directory; the embedded default |
+//! | [`mod@file`] | one directory; the embedded default |
 //! | [`counted`] | counts the requests to another backend |
 //! | [`faulty`] | fails, delays and tears the requests to another backend, for tests |
 //! | [`conformance`] | the suite |

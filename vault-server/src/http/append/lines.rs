@@ -11,6 +11,7 @@ use crate::http::append::json::is_json;
 use crate::http::append::run::Run;
 use crate::http::append::text::Text;
 use crate::http::problem::{Code, Problem};
+use crate::limits::MAX_POINTER_STEPS;
 
 /// The records in lines of JSON, and how many. `key` is a JSON pointer to each message's key.
 pub(super) fn encode(
@@ -29,6 +30,7 @@ pub(super) fn encode(
         if line.is_empty() {
             continue;
         }
+        run.check_value(line)?;
         let index = run.count();
         let invalid = |reason: &dyn fmt::Display| Problem::message(Code::InvalidMessage, index, reason);
         let text = str::from_utf8(line).map_err(|error| invalid(&error))?;
@@ -58,6 +60,10 @@ impl Pointer {
             Problem::new(Code::InvalidParameter, detail)
         };
         let steps = text.strip_prefix('/').ok_or_else(wrong)?;
+        if steps.split('/').count() > MAX_POINTER_STEPS {
+            let detail = format!("query parameters: key: at most {MAX_POINTER_STEPS} steps are allowed");
+            return Err(Problem::new(Code::InvalidParameter, detail));
+        }
         Ok(Self(steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()))
     }
 

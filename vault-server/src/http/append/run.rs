@@ -27,6 +27,13 @@ impl Run {
         self.count
     }
 
+    /// Refuses a next message that is too long before anything else is done with it.
+    pub(crate) fn check_value(&self, value: &[u8]) -> Result<(), Problem> {
+        let index = self.count;
+        let message = Message { value, ..Message::default() };
+        message.check(self.max_value_bytes).map_err(|reason| Problem::from(InvalidRun { index, reason }))
+    }
+
     /// Checks and encodes the next message; stops as soon as all are too large together.
     pub(crate) fn push(&mut self, message: &Message<'_>) -> Result<(), Problem> {
         let index = self.count;

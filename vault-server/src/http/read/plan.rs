@@ -39,6 +39,9 @@ impl Plan {
     ) -> Result<Self, ReadError> {
         let by_limit = Offset(start.0.saturating_add(request.limit));
         let wanted = by_limit.min(request.to.unwrap_or(tail)).min(tail);
+        if start >= tail {
+            reader.check_end()?;
+        }
         if wanted <= start {
             return Ok(Self { start, end: start, loaded: VecDeque::new(), cursor: None });
         }
@@ -48,7 +51,16 @@ impl Plan {
         let mut loaded = VecDeque::new();
         let mut covered = start;
         while covered < cut.wanted {
-            let Some(batches) = reader.next(&mut cursor).await? else { break };
+            let batches = match reader.next(&mut cursor).await {
+                Ok(Some(batches)) => batches,
+                Ok(None) => break,
+                // What comes before it is served; who goes on from there is told.
+                Err(_) if covered > start => {
+                    cut.wanted = covered;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             let end = cut.inside(&batches);
             covered = batches.after.next_offset;
             let left_block = cursor_left_block(&batches);

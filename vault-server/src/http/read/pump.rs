@@ -9,7 +9,7 @@ use crate::http::read::Extent;
 use crate::http::read::messages::{Messages, Separator, clip, write_number};
 use crate::http::read::parameters::Format;
 use crate::http::read::plan::Plan;
-use crate::limits::ANSWER_PIECE_BYTES;
+use crate::limits::{ANSWER_PIECE_BYTES, COUNTED_PIECE_BYTES};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::{ReadAhead, StreamReader};
@@ -142,7 +142,11 @@ impl Pump {
                 },
             }
         }
-        Ok((!out.is_empty()).then(|| out.into()))
+        match out.len() {
+            0 => Ok(None),
+            short if short < COUNTED_PIECE_BYTES => Ok(Some(out.into())),
+            _ => self.reader.counted(out).await.map(Some),
+        }
     }
 
     async fn next_batches(&mut self) -> Result<Option<Batches>, ReadError> {

@@ -93,6 +93,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Leadership) {
         auto_create,
         max_message_bytes: MAX_MESSAGE,
         append_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
         advertise: "http://127.0.0.1:8480".to_owned(),
         storage: "memory",
         prefix: "mv-".to_owned(),

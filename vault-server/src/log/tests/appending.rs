@@ -266,3 +266,22 @@ async fn the_orderly_end_comes_although_storage_is_away() {
     ended.expect("every wait ends").unwrap().unwrap();
     assert_eq!(waiting.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_goes_on_although_its_caller_goes_away() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let hold = Hold::new();
+    server.faulty.on(Operation::DeleteContainer).then(Fault::Hold(hold.clone()));
+    let name = server.name("orders");
+    let vault = server.vault.clone();
+    let caller = tokio::spawn(async move { vault.delete(&name).await });
+    hold.arrived(1).await;
+    caller.abort();
+    hold.release().await;
+    server.env.clock.sleep(Duration::from_secs(1)).await;
+    assert!(matches!(server.vault.stream(&server.name("orders")), Err(Unusable::NotFound)));
+    let anew = server.create("orders", 2).await;
+    assert_eq!(append(&anew, "b", 10).await.unwrap().first_offset, Offset(0));
+}

@@ -211,3 +211,34 @@ async fn a_segment_that_was_restored_without_its_sequence_number_is_taken_over_u
     let end = server.reign_end().await;
     assert_eq!(end, crate::log::reign::ReignEnd::Outrun(Some(fence)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_not_opened_again_under_a_term_that_is_over() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    server.stop(Command::Finish).await;
+    server.spoil(&server.segment(&stream, 0), 64 * 512, |bytes| bytes[0] = 1).await;
+    let late = Hold::new();
+    server.faulty.on(Operation::ClearPages).then(Fault::LostAndHeld(late.clone()));
+    server.lead().await;
+    assert_eq!(server.reign_end().await, crate::log::reign::ReignEnd::Unsure);
+    // The election has not acted yet: whoever appends now must not be served under the term whose clear is on its way.
+    assert_eq!(append(&stream, "b", 10).await, Err(Unusable::NoLeader.into()));
+    late.release().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_fails_ends_the_term_and_keeps_the_stream() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let away = StorageError::Unavailable("away".to_owned());
+    server.faulty.on(Operation::DeleteContainer).then(Fault::Fail(away));
+    assert!(server.vault.delete(&server.name("orders")).await.is_err());
+    assert_eq!(append(&stream, "b", 10).await, Err(Unusable::NoLeader.into()));
+    assert_eq!(server.reign_end().await, crate::log::reign::ReignEnd::Unsure);
+    server.stop(Command::Halt).await;
+    server.lead().await;
+    assert_eq!(append(&server.stream("orders"), "c", 10).await.unwrap().first_offset, Offset(1));
+}

@@ -88,6 +88,11 @@ impl Files {
                 Ok(metadata) => found.push(ContainerEntry { name, metadata }),
                 // Deleted meanwhile, or nothing of ours.
                 Err(StorageError::NotFound) => {}
+                // One damaged file must not hold back all the others.
+                Err(error @ StorageError::Refused(_)) => {
+                    tracing::error!(container = %name, %error, "the metadata cannot be read");
+                    found.push(ContainerEntry { name, metadata: Metadata::new() });
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -186,7 +186,7 @@ impl Files {
             },
             Ok(metadata) if FileId::of(&metadata) != loaded.open.id => Ok(false),
             Ok(metadata) => match &loaded.pages {
-                Some(pages) if metadata.len() < pages.bytes => Err(disk::cut_short(&path, pages.bytes)),
+                Some(pages) if metadata.len() < pages.bytes() => Err(disk::cut_short(&path, pages.bytes())),
                 _ => Ok(true),
             },
         }
@@ -239,11 +239,7 @@ impl Files {
             // is still the same one, the state is its own.
             let after = look()?;
             if FileId::of(&before) == FileId::of(&after) {
-                if let Some(pages) = &pages
-                    && after.len() < pages.bytes
-                {
-                    return Err(disk::cut_short(&path, pages.bytes));
-                }
+                let pages = pages.map(|pages| pages.with_file_of(after.len()));
                 let properties = pages.as_ref().map_or_else(|| block_properties(&after), page_properties);
                 return Ok(Described { id: FileId::of(&after), pages, properties });
             }
@@ -316,7 +312,7 @@ impl Files {
 }
 
 fn page_properties(pages: &PageState) -> BlobProperties {
-    BlobProperties { bytes: pages.bytes, sequence_number: pages.sequence_number(), etag: pages.etag() }
+    BlobProperties { bytes: pages.bytes(), sequence_number: pages.sequence_number(), etag: pages.etag() }
 }
 
 /// A block blob is replaced by another file, never changed, so that the file tells its state.

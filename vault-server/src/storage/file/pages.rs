@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::{Errno, pread};
 use vault_format::ids::Term;
 
@@ -56,7 +56,7 @@ impl Files {
         let loaded = current.as_ref().expect("a current slot is loaded");
         self.check_lease(blob, lease)?;
         let pages = page_state(loaded, blob)?;
-        arguments::check_inside(range, pages.bytes)?;
+        arguments::check_inside(range, pages.bytes())?;
         if pages.sequence_number() != fence {
             return Err(StorageError::PreconditionFailed);
         }
@@ -88,10 +88,10 @@ impl Files {
     ) -> Result<Vec<Range<u64>>, StorageError> {
         let found = self.find(blob)?;
         let Some(pages) = &found.pages else { return Err(arguments::not_a_page_blob(blob)) };
-        arguments::check_inside(range, pages.bytes)?;
+        arguments::check_inside(range, pages.bytes())?;
         let path = self.layout.blob(blob);
         extents::page_ranges(&found.open.file, range, |part| {
-            read_exactly(&found.open.file, part, pages.bytes, &path)
+            read_exactly(&found.open.file, part, pages.bytes(), &path)
         })
         .map_err(|error| match error {
             extents::Failure::Seek(error) => disk::unknown("reading", &path, &error),
@@ -141,6 +141,10 @@ impl Files {
         let open = loaded.open.clone();
         let synced = open.sync.sync(open.sync.ticket(), || open.file.sync_data());
         synced.map_err(|error| disk::unknown("syncing", &path, &error))?;
+        // Pages that an earlier write-back failed for are in the cache and taken for clean, but not on the disk: drop
+        // what is cached, so that what is read from now on is what the disk has.
+        fadvise(&open.file, 0, None, Advice::DontNeed)
+            .map_err(|error| disk::unknown("reading", &path, &error.into()))?;
         self.check_still_in_place(loaded, blob)?;
         // Until the new state is known to be there, nothing is known.
         let open = loaded.open.clone();

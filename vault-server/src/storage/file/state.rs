@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vault_format::ids::Term;
+use vault_format::limits::PAGE_BYTES;
 
 use super::super::leases::random_hex;
 use super::super::{ETag, StorageError};
@@ -19,7 +20,11 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub(super) struct PageState {
     version: u32,
-    pub(super) bytes: u64,
+    #[serde(rename = "bytes")]
+    made_bytes: u64,
+    /// How much of it is there: less than it was made with where somebody has truncated the file.
+    #[serde(skip)]
+    present: u64,
     sequence_number: u64,
     /// Drawn anew for each blob, so that a successor of the same name never has the same ETag.
     id: String,
@@ -28,7 +33,24 @@ pub(super) struct PageState {
 
 impl PageState {
     pub(super) fn new(bytes: u64, number: Term, env: &Env) -> Self {
-        Self { version: VERSION, bytes, sequence_number: number.0, id: random_hex(env), changes: 1 }
+        Self {
+            version: VERSION,
+            made_bytes: bytes,
+            present: bytes,
+            sequence_number: number.0,
+            id: random_hex(env),
+            changes: 1,
+        }
+    }
+
+    /// The blob's size, or what is left of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.present
+    }
+
+    /// As the data file is found to be. What the state file says stays: a backup may be put in its place.
+    pub(super) fn with_file_of(self, bytes: u64) -> Self {
+        Self { present: self.made_bytes.min(bytes / PAGE_BYTES * PAGE_BYTES), ..self }
     }
 
     pub(super) fn sequence_number(&self) -> Term {

@@ -1,0 +1,59 @@
+//! The bare disk: what a single writer gets that does nothing but write and sync.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::figures::{count, spread};
+use crate::{Options, progress};
+
+/// What the file storage writes at most at once.
+pub(crate) const LARGE_BYTES: usize = 4 << 20;
+
+/// A message of 1 KiB, its batch's header and padding fit.
+pub(crate) const SMALL_BYTES: usize = 4 << 10;
+
+/// Beyond what any disk writes in the time. It takes no room until it is written.
+const FILE_BYTES: u64 = 256 << 30;
+
+/// Writes and syncs a second, one after the other, into a sparse file as segments are.
+pub(crate) fn synced_writes(directory: &Path, piece_bytes: usize, duration: Duration) -> anyhow::Result<f64> {
+    let file = tempfile::tempfile_in(directory)?;
+    file.set_len(FILE_BYTES).context("a sparse file of 256 GiB")?;
+    let piece: Vec<u8> = (0..=u8::MAX).cycle().take(piece_bytes).collect();
+    let mut writes = 0;
+    let started = Instant::now();
+    while started.elapsed() < duration {
+        file.write_all_at(&piece, writes * piece_bytes as u64)?;
+        file.sync_data()?;
+        writes += 1;
+    }
+    Ok(count(writes) / started.elapsed().as_secs_f64())
+}
+
+/// MiB a second in writes of 4 MiB.
+pub(crate) fn large_mib(directory: &Path, duration: Duration) -> anyhow::Result<f64> {
+    Ok(synced_writes(directory, LARGE_BYTES, duration)? * 4.0)
+}
+
+pub(crate) fn measure(options: &Options) -> anyhow::Result<Value> {
+    let directory = options.directory()?;
+    let (mut large, mut small) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        large.push(large_mib(directory.path(), options.duration())?);
+        small.push(synced_writes(directory.path(), SMALL_BYTES, options.duration())?);
+        progress(format_args!(
+            "disk, round {round}: {:.0} MiB/s, {:.0} writes/s",
+            large.last().unwrap_or(&0.0),
+            small.last().unwrap_or(&0.0)
+        ));
+    }
+    Ok(json!({
+        "of": "one writer, pwrite and fdatasync, sequential, into a sparse file",
+        "mib_per_second_in_4_mib": spread(&large),
+        "writes_per_second_of_4_kib": spread(&small),
+    }))
+}

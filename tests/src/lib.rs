@@ -1,0 +1,22 @@
+//! What the tests of the real programs share. Nothing here knows how the server works inside: it is started as a
+//! process, spoken to over HTTP, and its files are read with `vault-format`.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`server`] | the `vault-server` process: start, kill, pause, restart, its log |
+//! | [`client`] | ordinary requests |
+//! | [`raw`] | requests byte by byte, for clients that misbehave |
+//! | [`message`] | messages as they go in and come out |
+//! | [`ledger`] | what producers were told, held against what is stored |
+//! | [`segments`] | segment files: reading and damaging them |
+//! | [`package_index`] | this machine's Debian package index, as real input |
+//! | [`wait`] | waits with an end |
+
+pub mod client;
+pub mod ledger;
+pub mod message;
+pub mod package_index;
+pub mod raw;
+pub mod segments;
+pub mod server;
+pub mod wait;
