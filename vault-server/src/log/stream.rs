@@ -9,6 +9,8 @@
 //!                            Faulted            Open, read-only
 //! ```
 
+mod life;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,21 +25,16 @@ use vault_format::limits::MAX_RUN_BYTES;
 use vault_format::names::{ContainerName, StreamName};
 
 use crate::env::Env;
-use crate::limits::{MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM, RECENT_BYTES_PER_STREAM};
+use crate::limits::{MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM};
 use crate::log::appender::Appended;
 use crate::log::context::Context;
 use crate::log::error::{AppendError, StreamFault, Unusable};
-use crate::log::meta;
 use crate::log::reader::Reader;
 use crate::log::reading::StreamReader;
-use crate::log::recent::Recent;
-use crate::log::recover::{RecoverError, Recovered, recover};
-use crate::log::reign::{Reign, ReignEnd};
-use crate::log::retry::Backoff;
+use crate::log::reign::ReignEnd;
 use crate::log::settings::StreamMeta;
-use crate::log::store::Store;
 use crate::log::tail::Tail;
-use crate::log::writer::{AppendRequest, Command, Shown, Writer, WriterEnd, WriterParts};
+use crate::log::writer::{AppendRequest, Command};
 use crate::storage::StorageError;
 
 /// Messages to be appended as one run of consecutive offsets.
@@ -355,133 +352,6 @@ impl Stream {
             State::Closed | State::Opening { .. } | State::Faulted(_) => *state = State::Faulted(fault),
         });
         self.end(Command::Halt);
-    }
-
-    /// Everything that happens to the stream during one reign.
-    async fn live(self: Arc<Self>, reign: Reign) {
-        let mut command = self.command.subscribe();
-        let recovered = tokio::select! {
-            biased;
-            _ = command.wait_for(|command| *command != Command::Run) => return self.close(),
-            recovered = self.recover(&reign) => recovered,
-        };
-        let (store, recovered) = match recovered {
-            Ok(recovered) => recovered,
-            Err(RecoverError::Unusable(Unusable::Fault(fault))) => return self.record(fault),
-            Err(RecoverError::Unusable(_)) => return self.set_missing(),
-            Err(RecoverError::Reign(end)) => {
-                self.context.reign_is_over(reign.term, end);
-                return self.close();
-            }
-        };
-        let term = reign.term;
-        let (open, writer) = self.start(store, reign, &recovered, command);
-        let fault = recovered.fault;
-        let opened = self.state.send_if_modified(|state| {
-            let opening = matches!(state, State::Opening { .. });
-            if opening {
-                *state = State::Open(Arc::clone(&open));
-            }
-            opening
-        });
-        if !opened {
-            return;
-        }
-        if let Some(fault) = fault {
-            return self.record(fault);
-        }
-        let Some(writer) = writer else { return };
-        match writer.run().await {
-            WriterEnd::Fault(fault) => self.record(fault),
-            WriterEnd::ReignOver(end) => {
-                self.context.reign_is_over(term, end);
-                self.close();
-            }
-            // A fault that a reader found has halted the writer; what comes before it is still read.
-            WriterEnd::Halted if open.fault().is_some() => {}
-            WriterEnd::Finished | WriterEnd::Halted => self.close(),
-        }
-    }
-
-    /// Recovers, again and again while storage does not answer.
-    async fn recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
-        let mut backoff = Backoff::default();
-        loop {
-            let trouble = match self.try_recover(reign).await {
-                Err(RecoverError::Unusable(trouble @ (Unusable::Storage(_) | Unusable::TimedOut))) => trouble,
-                outcome => return outcome,
-            };
-            tracing::warn!(stream = %self.name, %trouble, "cannot open the stream, trying again");
-            self.state.send_if_modified(|state| {
-                let opening = matches!(state, State::Opening { .. });
-                if opening {
-                    *state = State::Opening { trouble: Some(trouble) };
-                }
-                opening
-            });
-            backoff.wait(&self.context.env).await;
-        }
-    }
-
-    async fn try_recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
-        // What stands in storage counts: another leader may have changed it.
-        let meta = meta::read(&self.context, &self.container).await?;
-        self.set_meta(meta.clone());
-        let store = Store {
-            storage: Arc::clone(&self.context.storage),
-            env: self.context.env.clone(),
-            container: self.container.clone(),
-            id: meta.id,
-        };
-        let recovered = recover(&store, reign, meta.settings.segment_bytes, meta.begun).await?;
-        if !meta.begun && !recovered.segments.is_empty() {
-            // A leader ended between making the first segment and putting that on record.
-            self.begin().await?;
-        }
-        Ok((store, recovered))
-    }
-
-    fn start(
-        self: &Arc<Self>,
-        store: Store,
-        reign: Reign,
-        recovered: &Recovered,
-        command: watch::Receiver<Command>,
-    ) -> (Arc<OpenStream>, Option<Writer>) {
-        let segment = recovered.segments.last().map_or(Offset::ZERO, |segment| segment.base);
-        let shown = Shown {
-            tail: watch::Sender::new(Tail { segment, chain: recovered.chain }),
-            segments: Arc::new(RwLock::new(recovered.segments.clone())),
-            recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
-            stalled: Arc::default(),
-        };
-        let (sender, requests) = mpsc::unbounded_channel();
-        let stream = Arc::clone(self);
-        let parts = WriterParts {
-            store: store.clone(),
-            reign,
-            segment_bytes: Arc::clone(&self.segment_bytes),
-            begin: Box::new(move || {
-                let stream = Arc::clone(&stream);
-                Box::pin(async move { stream.begin().await })
-            }),
-            shown: shown.clone(),
-            requests,
-            command,
-            max_puts_in_flight: self.context.options.max_puts_in_flight,
-        };
-        let (blocks, heads) = (Arc::clone(&self.context.blocks), Arc::clone(&self.context.heads));
-        let reader = Reader { store, shown, blocks, heads };
-        let open = OpenStream { reader, requests: sender, fault: Mutex::default() };
-        let writer = recovered.fault.is_none().then(|| Writer::new(parts, recovered));
-        (Arc::new(open), writer)
-    }
-
-    /// Puts on record that the stream has a segment.
-    async fn begin(&self) -> Result<(), StorageError> {
-        let meta = meta::update(&self.context, &self.container, |meta| meta.begun = true).await?;
-        self.set_meta(meta);
-        Ok(())
     }
 }
 

@@ -243,26 +243,18 @@ async fn a_deleted_stream_is_gone_for_those_who_use_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_orderly_end_comes_although_storage_is_away() {
-    let server = Server::first(1).await;
-    let stream = server.create("orders", 2).await;
-    append(&stream, "a", 10).await.unwrap();
-    server.stop(Command::Finish).await;
-    let Server { vault, reign_over, faulty, .. } = server.beside(2);
-    let mut leadership = Leadership::new(vault.clone(), reign_over);
-    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let leading = tokio::spawn({
-        let stop = stop.clone();
-        async move { leadership.lead(lease, &stop).await }
-    });
-    vault.until_led(PATIENCE).await;
-    let stream = vault.stream(&vault.name("orders").unwrap()).unwrap();
+    let first = Server::first(1).await;
+    first.stop(Command::Finish).await;
+    let server = first.beside(2);
+    let faulty = Arc::clone(&server.faulty);
+    let Elected { vault, stop, leading } = Elected::on(server).await;
+    let stream = vault.create(&vault.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
     append(&stream, "b", 10).await.unwrap();
     faulty.on(Operation::PutPages).always().then(Fault::Fail(StorageError::Unavailable("away".to_owned())));
     let waiting = tokio::spawn(async move { append(&stream, "c", 10).await });
-    server.env.clock.sleep(Duration::from_secs(1)).await;
+    first.env.clock.sleep(Duration::from_secs(1)).await;
     stop.cancel();
-    let ended = server.env.timeout(Duration::from_secs(15), leading).await;
+    let ended = first.env.timeout(Duration::from_secs(15), leading).await;
     ended.expect("every wait ends").unwrap().unwrap();
     assert_eq!(waiting.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
 }

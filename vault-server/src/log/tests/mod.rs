@@ -8,6 +8,8 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use vault_format::header::Kind;
 use vault_format::ids::{Offset, Term};
 use vault_format::limits::{BLOCK_BYTES, HEADER_BYTES};
@@ -18,7 +20,7 @@ use crate::env::Env;
 use crate::log::appender::Appended;
 use crate::log::context::Options;
 use crate::log::error::{AppendError, ReadError, Unusable};
-use crate::log::leadership::Leadership;
+use crate::log::leadership::{Leadership, LeadershipError};
 use crate::log::reign::Reign;
 use crate::log::settings::SettingsPatch;
 use crate::log::stream::{Append, Condition, Stream};
@@ -117,6 +119,39 @@ impl Server {
 
     async fn stop(&self, command: Command) {
         self.vault.step_down(command).await;
+    }
+}
+
+/// A server that leads through the election, until it is told to stop.
+struct Elected {
+    vault: Vault,
+    stop: CancellationToken,
+    leading: JoinHandle<Result<(), LeadershipError>>,
+}
+
+impl Elected {
+    async fn on(server: Server) -> Self {
+        let Server { vault, reign_over, .. } = server;
+        let mut leadership = Leadership::new(vault.clone(), reign_over);
+        let lease = leadership.acquire(Duration::ZERO).await.unwrap();
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        let leading = tokio::spawn(async move { leadership.lead(lease, &stopping).await });
+        vault.until_led(PATIENCE).await;
+        Self { vault, stop, leading }
+    }
+
+    async fn create(&self, name: &str) -> Arc<Stream> {
+        self.vault.create(&self.vault.name(name).unwrap(), SettingsPatch::default()).await.unwrap().1
+    }
+
+    fn stream(&self, name: &str) -> Arc<Stream> {
+        self.vault.stream(&self.vault.name(name).unwrap()).unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.leading.await.unwrap().unwrap();
     }
 }
 

@@ -95,86 +95,56 @@ async fn a_clear_whose_outcome_is_unknown_ends_the_term() {
 #[tokio::test(start_paused = true)]
 async fn leadership_is_one_servers_at_a_time_and_passes_on() {
     let env = Env::controlled(1);
-    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
-    let stop = tokio_util::sync::CancellationToken::new();
-    let server = |seed| {
-        let server = Server::on(Arc::clone(&memory), env.clone(), seed);
-        let Server { vault, reign_over, .. } = server;
-        (vault.clone(), Leadership::new(vault, reign_over))
-    };
-    let (first, mut leadership) = server(1);
-    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
-    let leading = tokio::spawn({
-        let stop = stop.clone();
-        async move { leadership.lead(lease, &stop).await }
-    });
+    let memory = Arc::new(MemoryStorage::new(env.clone()));
+    let server = |seed| Server::on(Arc::clone(&memory), env.clone(), seed);
+    let first = Elected::on(server(1)).await;
     env.clock.sleep(Duration::from_secs(60)).await;
-    let stream = first.create(&first.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
-    append(&stream, "a", 10).await.unwrap();
+    append(&first.create("orders").await, "a", 10).await.unwrap();
 
-    let (second, mut waiting) = server(2);
-    assert!(
-        waiting.acquire(Duration::from_secs(60)).await.is_err(),
-        "the lease is renewed for as long as it leads"
-    );
-    assert!(second.term().is_none());
-    stop.cancel();
-    leading.await.unwrap().unwrap();
-    assert!(first.term().is_none());
-    let lease = waiting.acquire(Duration::ZERO).await.unwrap();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let leading = tokio::spawn({
-        let stop = stop.clone();
-        async move { waiting.lead(lease, &stop).await }
-    });
-    env.clock.sleep(Duration::from_secs(1)).await;
-    let stream = second.stream(&second.name("orders").unwrap()).unwrap();
-    assert_eq!(append(&stream, "b", 10).await.unwrap().first_offset, Offset(1));
-    stop.cancel();
-    leading.await.unwrap().unwrap();
+    let Server { vault, reign_over, .. } = server(2);
+    let refused = Leadership::new(vault.clone(), reign_over).acquire(Duration::from_secs(60)).await;
+    assert!(refused.is_err(), "the lease is renewed for as long as it leads");
+    assert!(vault.term().is_none());
+    let ended = first.vault.clone();
+    first.end().await;
+    assert!(ended.term().is_none());
+
+    let third = Elected::on(server(3)).await;
+    assert_eq!(append(&third.stream("orders"), "b", 10).await.unwrap().first_offset, Offset(1));
+    third.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_outrun_while_it_holds_the_lease_rises_above_what_it_saw() {
     let env = Env::controlled(1);
-    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
-    let Server { vault, reign_over, .. } = Server::on(Arc::clone(&memory), env.clone(), 1);
-    let mut leadership = Leadership::new(vault.clone(), reign_over);
-    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let leading = tokio::spawn({
-        let stop = stop.clone();
-        async move { leadership.lead(lease, &stop).await }
-    });
-    env.clock.sleep(Duration::from_secs(1)).await;
-    let stream = vault.create(&vault.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
+    let memory = Arc::new(MemoryStorage::new(env.clone()));
+    let server = Elected::on(Server::on(Arc::clone(&memory), env.clone(), 1)).await;
+    let stream = server.create("orders").await;
     append(&stream, "a", 10).await.unwrap();
-    let first_term = vault.term().unwrap();
+    let first_term = server.vault.term().unwrap();
     // The leader blob was restored from an older copy: segments carry higher terms than it gives out.
-    let blob = crate::storage::BlobName {
-        container: vault.context.prefix.container(stream.name()),
-        name: vault_format::names::SegmentName { stream: stream.meta().id, base: Offset(0) }.to_string(),
-    };
-    memory.raise_sequence_number(&blob, Term(first_term.0 + 1_000_000)).await.unwrap();
+    let segment = vault_format::names::SegmentName { stream: stream.meta().id, base: Offset(0) };
+    let container = server.vault.context.prefix.container(stream.name());
+    let blob = BlobName { container, name: segment.to_string() };
+    let higher = Term(first_term.0 + 1_000_000);
+    memory.raise_sequence_number(&blob, higher).await.unwrap();
     let lost = append(&stream, "b", 10).await;
     assert_eq!(lost, Err(AppendError::Unknown(Unusable::NoLeader)));
     env.clock.sleep(Duration::from_secs(5)).await;
-    let stream = vault.stream(&vault.name("orders").unwrap()).unwrap();
-    assert_eq!(append(&stream, "c", 10).await.unwrap().first_offset, Offset(1));
-    assert!(vault.term().unwrap().0 > first_term.0 + 1_000_000);
-    stop.cancel();
-    leading.await.unwrap().unwrap();
+    assert_eq!(append(&server.stream("orders"), "c", 10).await.unwrap().first_offset, Offset(1));
+    assert!(server.vault.term().unwrap() > higher);
+    server.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_ends_the_leadership() {
     let env = Env::controlled(1);
-    let memory = Arc::new(crate::storage::memory::MemoryStorage::new(env.clone()));
+    let memory = Arc::new(MemoryStorage::new(env.clone()));
     let Server { vault, reign_over, faulty, .. } = Server::on(Arc::clone(&memory), env.clone(), 1);
     let mut leadership = Leadership::new(vault.clone(), reign_over);
     let lease = leadership.acquire(Duration::ZERO).await.unwrap();
     faulty.on(Operation::RenewLease).then(Fault::Fail(StorageError::PreconditionFailed));
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     assert!(leadership.lead(lease, &stop).await.is_err());
     assert!(vault.term().is_none());
     let target = LeaseTarget::Container(vault.context.prefix.system_container());
