@@ -13,11 +13,11 @@ use vault_format::names::{InvalidName, Prefix, StreamName};
 use crate::env::Env;
 use crate::limits::{MAX_STREAMS, STREAMS_OPENED_AT_ONCE};
 use crate::log::context::{Context, Options};
-use crate::log::error::{AdminError, Unusable};
+use crate::log::error::{AdminError, StreamFault, Unusable};
 use crate::log::meta;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
-use crate::log::settings::{SettingsPatch, StreamMeta};
+use crate::log::settings::{Settings, SettingsPatch, StreamMeta};
 use crate::log::stream::Stream;
 use crate::log::writer::Command;
 use crate::storage::{Storage, StorageError};
@@ -136,7 +136,7 @@ impl Vault {
         match self.stream(name) {
             Ok(stream) if stream.is_missing() => {
                 let missing = stream.status().trouble.unwrap_or_default();
-                return Err(Unusable::Fault(crate::log::error::StreamFault::DataMissing(missing)).into());
+                return Err(Unusable::Fault(StreamFault::DataMissing(missing)).into());
             }
             Ok(stream) => return confirm(&stream, settings).map(|()| (Created::Existing, stream)),
             Err(Unusable::NotFound) => {}
@@ -149,7 +149,7 @@ impl Vault {
         let meta = StreamMeta {
             id: env.stream_id(),
             created: env.clock.now(),
-            settings: settings.apply_to(crate::log::settings::Settings::default()),
+            settings: settings.apply_to(Settings::default()),
             begun: false,
         };
         let container = self.context.prefix.container(name);
@@ -158,7 +158,7 @@ impl Vault {
             until_definite(env, || self.context.storage.create_container(&container, &metadata)).await;
         match created {
             Ok(()) => {
-                let (stream, _) = self.admit(name, meta);
+                let stream = self.admit(name, meta);
                 tracing::info!(stream = %name, "stream created");
                 Ok((Created::New, stream))
             }
@@ -166,7 +166,7 @@ impl Vault {
             Err(StorageError::AlreadyExists) => {
                 let found = meta::read(&self.context, &container).await?;
                 let created = if found.id == meta.id { Created::New } else { Created::Existing };
-                let (stream, _) = self.admit(name, found);
+                let stream = self.admit(name, found);
                 confirm(&stream, settings).map(|()| (created, stream))
             }
             Err(StorageError::LeaseHeld) => Err(AdminError::StillDeleting),
@@ -302,14 +302,14 @@ impl Vault {
         }
     }
 
-    fn admit(&self, name: &StreamName, meta: StreamMeta) -> (Arc<Stream>, bool) {
+    fn admit(&self, name: &StreamName, meta: StreamMeta) -> Arc<Stream> {
         let mut streams = self.write();
         if let Some(stream) = streams.get(name) {
-            return (Arc::clone(stream), false);
+            return Arc::clone(stream);
         }
         let stream = Stream::new(Arc::clone(&self.context), name.clone(), meta);
         streams.insert(name.clone(), Arc::clone(&stream));
-        (stream, true)
+        stream
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {

@@ -116,7 +116,7 @@ async fn a_damaged_head_in_the_middle_is_reported_by_whoever_seeks_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_went_wrong_once_is_not_damage() {
+async fn a_read_that_fails_once_is_sent_again() {
     let (server, _) = quiet_stream(20, 2).await;
     let next = server.beside(7);
     next.faulty.on(Operation::Read).nth(3).then(Fault::Fail(StorageError::Unavailable("reset".to_owned())));
