@@ -13,6 +13,7 @@
 //! | [`record`] | one message inside a batch |
 //! | [`snapshot`] | the producers known at the head of a block |
 //! | [`chain`] | whether a batch continues the log where it stands |
+//! | [`leader`] | the page that says who leads |
 //!
 //! ```text
 //! segment (a page blob, sparse)
@@ -27,6 +28,7 @@ pub mod chain;
 pub mod header;
 pub mod ids;
 pub mod layout;
+pub mod leader;
 pub mod limits;
 pub mod names;
 pub mod record;

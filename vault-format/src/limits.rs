@@ -3,6 +3,12 @@
 /// The unit in which page blobs are written and torn: a page is stored whole or not at all.
 pub const PAGE_BYTES: u64 = 512;
 
+/// The blob that says who leads: one page.
+pub const LEADER_PAGE_BYTES: usize = 512;
+
+/// The longest URL in that page.
+pub const MAX_ENDPOINT_BYTES: usize = 400;
+
 /// A segment is a row of blocks; no batch crosses the border between two.
 pub const BLOCK_BYTES: u64 = 4 * MIB;
 

@@ -4,5 +4,6 @@ mod chain;
 #[path = "../common/mod.rs"]
 mod common;
 mod header;
+mod leader;
 mod record;
 mod snapshot;

@@ -6,6 +6,7 @@ use vault_format::batch::{Batch, BatchError};
 use vault_format::chain::Chain;
 use vault_format::header::{Header, HeaderError, Kind};
 use vault_format::ids::MessageId;
+use vault_format::leader::{LeaderPage, LeaderState};
 use vault_format::names::SegmentName;
 use vault_format::record::{InvalidRecord, Record, check_run};
 use vault_format::snapshot;
@@ -168,6 +169,17 @@ pub(crate) fn segment(mut bytes: &[u8]) -> String {
     }
     line!(out, "left over: {}", bytes.len());
     out
+}
+
+/// The page of the blob `leader`.
+pub(crate) fn leader(bytes: &[u8]) -> String {
+    match LeaderPage::decode(bytes) {
+        Ok(LeaderPage { state, term, beat, changes, endpoint }) => format!(
+            "state: {}\nterm: {term}\nbeat: {beat}\nchanges: {changes}\nendpoint: {endpoint:?}\n",
+            if state == LeaderState::Leading { "leading" } else { "free" }
+        ),
+        Err(invalid) => format!("{invalid}\n"),
+    }
 }
 
 /// The id of a message.

@@ -5,6 +5,7 @@ mod describe;
 use vault_format::batch::BatchWriter;
 use vault_format::chain::Chain;
 use vault_format::ids::{MessageId, Offset, Position, StreamId, Term, Timestamp};
+use vault_format::leader::{LeaderPage, LeaderState};
 use vault_format::limits::{BLOCK_BYTES, MAX_OFFSET, MAX_TIMESTAMP_MS};
 use vault_format::record::{Message, Stamp};
 use vault_format::snapshot::{Outcome, Producer};
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Vector> {
         batch("commit", in_block(|writer| writer.commit())),
         Vector { name: "run", bytes: run(), describe: describe::run },
         Vector { name: "segment", bytes: segment(), describe: describe::segment },
+        Vector { name: "leader", bytes: leader_page().encode(), describe: describe::leader },
         Vector { name: "message-id", bytes: message_id().0.to_vec(), describe: describe::message_id },
     ];
     vectors.extend(wrong().into_iter().map(|(name, bytes)| batch(name, bytes)));
@@ -151,6 +153,16 @@ fn segment() -> Vec<u8> {
     writer.commit();
     writer.seal();
     out
+}
+
+fn leader_page() -> LeaderPage {
+    LeaderPage {
+        state: LeaderState::Leading,
+        term: Term(1_700_000_001),
+        beat: 258,
+        changes: 7,
+        endpoint: "http://10.0.0.7:8480".to_owned(),
+    }
 }
 
 fn message_id() -> MessageId {

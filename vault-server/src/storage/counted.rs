@@ -175,6 +175,14 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
     async fn release_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
         self.count(Operation::ReleaseLease).release_lease(target, lease).await
     }
+
+    async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
+        self.count(Operation::BreakLease).break_lease(blob, if_match).await
+    }
+
+    fn leases_last(&self) -> bool {
+        self.inner.leases_last()
+    }
 }
 
 #[cfg(test)]

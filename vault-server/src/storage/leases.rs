@@ -72,6 +72,12 @@ impl<G> Leases<G> {
         Ok(())
     }
 
+    /// Ends the lease, whoever holds it.
+    pub(super) fn break_lease(&mut self, target: &LeaseTarget, now: Duration) -> Result<(), StorageError> {
+        self.forget_run_out(now);
+        self.held.remove(target).map(|_| ()).ok_or(StorageError::PreconditionFailed)
+    }
+
     /// Whether a change of `target` may go on that names `lease`.
     pub(super) fn check(
         &mut self,

@@ -41,6 +41,10 @@ mod written;
 /// Small named texts kept with a container. Names are identifiers in lower case, values printable ASCII.
 pub type Metadata = BTreeMap<String, String>;
 
+/// In the metadata of a container that is to be created: the storage account that it is to stand in, for backends that
+/// have several.
+pub const ACCOUNT: &str = "account";
+
 /// A blob's full name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BlobName {
@@ -104,6 +108,8 @@ pub struct BlobRead {
 pub struct ContainerEntry {
     /// Its name.
     pub name: ContainerName,
+    /// The storage account that it stands in; empty where the backend has no accounts.
+    pub account: String,
     /// Its metadata.
     pub metadata: Metadata,
 }
@@ -188,7 +194,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Deletes a container and all in it. The caller holds its lease.
     async fn delete_container(&self, name: &ContainerName, lease: &LeaseId) -> Result<(), StorageError>;
 
-    /// All containers whose names begin with `prefix`, in the order of their names.
+    /// All containers whose names begin with `prefix`, in the order of their names. A name comes twice where containers
+    /// in two accounts have it.
     async fn list_containers(&self, prefix: &str) -> Result<Vec<ContainerEntry>, StorageError>;
 
     /// Creates a page blob of `bytes` (a multiple of 512), all zeros, with its sequence number. `AlreadyExists` where
@@ -262,4 +269,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Gives a lease back. `PreconditionFailed` where it is no longer held.
     async fn release_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError>;
+
+    /// Ends the lease on a blob at once, whoever holds it, if the blob is in state `if_match`. `PreconditionFailed` where
+    /// it is in another, or nobody holds a lease; `Refused` where [`Storage::leases_last`].
+    async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError>;
+
+    /// Whether the lease on a blob lasts until it is given back or its holder's process ends. It never runs out then and
+    /// cannot be broken, and trying to acquire it costs next to nothing.
+    fn leases_last(&self) -> bool;
 }

@@ -64,6 +64,8 @@ operations! {
     RenewLease = "renew_lease",
     /// `release_lease`
     ReleaseLease = "release_lease",
+    /// `break_lease`
+    BreakLease = "break_lease",
 }
 
 impl fmt::Display for Operation {

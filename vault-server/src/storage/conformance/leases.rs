@@ -20,6 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "lease-on-a-container", run: |bench| on_a_container(bench).boxed() },
     Check { name: "lease-guards-a-blob", run: |bench| guards(bench).boxed() },
     Check { name: "lease-ends-with-its-blob", run: |bench| ends(bench).boxed() },
+    Check { name: "lease-broken", run: |bench| broken(bench).boxed() },
     Check { name: "lease-durations", run: |bench| durations(bench).boxed() },
 ];
 
@@ -107,6 +108,34 @@ async fn ends(bench: Bench) -> Outcome {
     bench.make_blob(512, TERM).await?;
     fails(RENEWS, storage.renew_lease(&target, &lease).await, PreconditionFailed)?;
     done("Writes whole pages", bench.put(&name, 0, pages(1, 1), TERM).await)
+}
+
+async fn broken(bench: Bench) -> Outcome {
+    const BREAKS: &str =
+        "Ends the lease on a blob at once, whoever holds it, if the blob is in state `if_match`";
+    let storage = &bench.storage;
+    let name = bench.make_blob(512, TERM).await?;
+    let target = LeaseTarget::Blob(name.clone());
+    let lease = done(TAKES, storage.acquire_lease(&target, LEASE).await)?;
+    let state = done("Size, sequence number and state", storage.properties(&name).await)?.etag;
+    if storage.leases_last() {
+        fails("`Refused` where leases last", storage.break_lease(&name, &state).await, Refused)?;
+        return done(RELEASES, storage.release_lease(&target, &lease).await);
+    }
+    done(BREAKS, storage.set_sequence_number(&name, Term(4), &state, &lease).await)?;
+    const OTHER: &str = "`PreconditionFailed` where it is in another, or nobody holds a lease";
+    fails(OTHER, storage.break_lease(&name, &state).await, PreconditionFailed)?;
+    done(RENEWS, storage.renew_lease(&target, &lease).await)?;
+    let state = done("Size, sequence number and state", storage.properties(&name).await)?.etag;
+    done(BREAKS, storage.break_lease(&name, &state).await)?;
+    fails(RENEWS, storage.renew_lease(&target, &lease).await, PreconditionFailed)?;
+    let put = storage.put_pages(&name, Position(0), pages(1, 1), Term(4), Some(&lease)).await;
+    fails("A request that names a lease fails where none is held", put, PreconditionFailed)?;
+    fails(OTHER, storage.break_lease(&name, &state).await, PreconditionFailed)?;
+    let second = done(TAKES, storage.acquire_lease(&target, LEASE).await)?;
+    done(RELEASES, storage.release_lease(&target, &second).await)?;
+    let missing = blob(&name.container, "missing");
+    fails("What a request names must exist", storage.break_lease(&missing, &state).await, NotFound)
 }
 
 async fn durations(bench: Bench) -> Outcome {

@@ -263,4 +263,18 @@ impl<S: Storage + ?Sized + 'static> Storage for Faulty<S> {
         })
         .await
     }
+
+    async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
+        let inner = self.inner.clone();
+        let blob = blob.clone();
+        let if_match = if_match.clone();
+        self.send(Operation::BreakLease, blob.to_string(), async move {
+            inner.break_lease(&blob, &if_match).await
+        })
+        .await
+    }
+
+    fn leases_last(&self) -> bool {
+        self.inner.leases_last()
+    }
 }

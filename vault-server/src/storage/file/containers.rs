@@ -85,13 +85,13 @@ impl Files {
                 file_name.to_str().filter(|name| name.starts_with(prefix)).and_then(ContainerName::listed);
             let Some(name) = name else { continue };
             match self.container_metadata(&name) {
-                Ok(metadata) => found.push(ContainerEntry { name, metadata }),
+                Ok(metadata) => found.push(ContainerEntry { name, account: String::new(), metadata }),
                 // Deleted meanwhile, or nothing of ours.
                 Err(StorageError::NotFound) => {}
                 // One damaged file must not hold back all the others.
                 Err(error @ StorageError::Refused(_)) => {
                     tracing::error!(container = %name, %error, "the metadata cannot be read");
-                    found.push(ContainerEntry { name, metadata: Metadata::new() });
+                    found.push(ContainerEntry { name, account: String::new(), metadata: Metadata::new() });
                 }
                 Err(error) => return Err(error),
             }

@@ -228,4 +228,14 @@ impl Storage for FileStorage {
         let (target, lease) = (target.clone(), lease.clone());
         self.job(move |files| files.release_lease(&target, &lease)).await
     }
+
+    async fn break_lease(&self, _blob: &BlobName, _if_match: &ETag) -> Result<(), StorageError> {
+        Err(StorageError::Refused(
+            "a lock on a directory ends with its process and cannot be broken".to_owned(),
+        ))
+    }
+
+    fn leases_last(&self) -> bool {
+        true
+    }
 }

@@ -209,7 +209,11 @@ impl Storage for MemoryStorage {
         let state = self.state();
         let listed = state.containers.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
         Ok(listed
-            .map(|(name, found)| ContainerEntry { name: name.clone(), metadata: found.metadata.clone() })
+            .map(|(name, found)| ContainerEntry {
+                name: name.clone(),
+                account: String::new(),
+                metadata: found.metadata.clone(),
+            })
             .collect())
     }
 
@@ -255,6 +259,8 @@ impl Storage for MemoryStorage {
         let pages = state.pages(blob)?;
         pages.check(&range, fence)?;
         pages.chunks.write(range.start, &bytes);
+        let change = state.next_change();
+        state.blobs(&blob.container)?.entry(blob.name.clone()).and_modify(|found| found.change = change);
         Ok(())
     }
 
@@ -366,6 +372,19 @@ impl Storage for MemoryStorage {
         let mut state = self.state();
         state.check_exists(target)?;
         state.leases.release(target, lease, now)
+    }
+
+    async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
+        let now = self.env.clock.monotonic();
+        let mut state = self.state();
+        if state.blob(blob)?.etag() != *if_match {
+            return Err(StorageError::PreconditionFailed);
+        }
+        state.leases.break_lease(&LeaseTarget::Blob(blob.clone()), now)
+    }
+
+    fn leases_last(&self) -> bool {
+        false
     }
 }
 
