@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, ValueEnum};
-use vault_format::limits::MAX_VALUE_BYTES;
+use vault_format::limits::{MAX_ENDPOINT_BYTES, MAX_VALUE_BYTES};
 use vault_format::names::Prefix;
 
-use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS};
+use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_VAULT_UID_BYTES};
 
 /// Publish and subscribe with replay: an append-only log on page blobs, with HTTP in front of it.
 ///
@@ -38,6 +38,11 @@ pub struct Config {
         help_heading = "Storage"
     )]
     pub prefix: Prefix,
+
+    /// The vault that this server is for: it refuses to work where it finds another. Without it, it works for the one
+    /// that it finds, or makes a new one
+    #[arg(long, env = "MESSAGEVAULT_VAULT_UID", value_name = "UID", value_parser = vault_uid, help_heading = "Storage")]
+    pub vault_uid: Option<String>,
 
     /// The address and port to listen on; port 0 takes a free one.
     #[arg(
@@ -113,16 +118,15 @@ pub struct Config {
     )]
     pub idle_timeout: Duration,
 
-    /// Create a stream when it is first appended to.
+    /// Create a stream when it is first appended to. [default: true for file: and memory:, false for azure:]
     #[arg(
         long,
         env = "MESSAGEVAULT_AUTO_CREATE",
         value_name = "true|false",
-        default_value_t = true,
         action = ArgAction::Set,
         help_heading = "Streams"
     )]
-    pub auto_create: bool,
+    auto_create: Option<bool>,
 
     /// What is logged: a level (error, warn, info, debug), or `target=level` for parts, with commas between.
     #[arg(
@@ -206,6 +210,21 @@ impl StorageSetting {
             Self::File(_) => 2,
         }
     }
+
+    /// The shortest time from one put of a stream to the next.
+    #[must_use]
+    pub fn put_interval(&self) -> Duration {
+        match self {
+            Self::Memory | Self::File(_) => Duration::ZERO,
+        }
+    }
+
+    /// Whether a stream is created when it is first appended to, unless the settings say otherwise.
+    fn auto_create(&self) -> bool {
+        match self {
+            Self::Memory | Self::File(_) => true,
+        }
+    }
 }
 
 /// Why the server does not start, or what was asked for instead of starting.
@@ -234,6 +253,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether a stream is created when it is first appended to.
+    #[must_use]
+    pub fn auto_create(&self) -> bool {
+        self.auto_create.unwrap_or_else(|| self.storage.auto_create())
+    }
+
     /// The longest value of a message.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
@@ -260,10 +285,24 @@ fn prefix(text: &str) -> Result<Prefix, String> {
     Prefix::new(text).map_err(|error| error.to_string())
 }
 
+/// A uid stands in metadata, whose values are printable ASCII.
+fn vault_uid(text: &str) -> Result<String, String> {
+    let fits =
+        (1..=MAX_VAULT_UID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("give 1 to {MAX_VAULT_UID_BYTES} printable ASCII characters"))
+    }
+}
+
 fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
     if rest.is_empty() || text.contains(char::is_whitespace) {
         return Err("give a URL such as http://vault.example:8480".to_owned());
+    }
+    if text.len() > MAX_ENDPOINT_BYTES {
+        return Err(format!("the URL may have at most {MAX_ENDPOINT_BYTES} bytes"));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -303,7 +342,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8480");
         assert_eq!((config.max_message_bytes(), config.max_connections()), (1 << 20, 16_384));
         assert_eq!(config.append_timeout, Duration::from_secs(30));
-        assert!(config.auto_create && !config.allow_anonymous);
+        assert!(config.auto_create() && !config.allow_anonymous);
     }
 
     #[test]

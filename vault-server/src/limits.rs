@@ -96,8 +96,44 @@ pub const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a lease is renewed.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// How often a lease that somebody else holds is tried.
-pub const TRY_LEASE_EVERY: Duration = Duration::from_millis(500);
+/// How soon a renewal that failed is tried again.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long before its lease can have run out a leader stops: timers are not exact.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
+
+/// The longest uid of a vault.
+pub const MAX_VAULT_UID_BYTES: usize = 128;
+
+/// How often a leader shows that it lives.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a follower looks whether the leader lives.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a leader may show no life before a follower takes its place, unless storage is slow.
+pub const STALE_AFTER: Duration = Duration::from_secs(4);
+
+/// How long a follower may go without an answer from storage and still count the time against the leader.
+pub const LOOK_GAP: Duration = Duration::from_millis(2_500);
+
+/// How many looks tell how slow storage is.
+pub const RECENT_LOOKS: usize = 8;
+
+/// How long a follower that storage does not answer still counts as one that can serve reads.
+pub const BLIND_AFTER: Duration = Duration::from_secs(3);
+
+/// The size of the blob that says who leads.
+pub const LEADER_BYTES: u64 = vault_format::limits::LEADER_PAGE_BYTES as u64;
+
+/// How old a follower's knowledge of a tail may be when it answers a read that does not ask for more.
+pub const FOLLOWED_MAY_BE_OLD: Duration = Duration::from_millis(100);
+
+/// How often a follower looks for new messages while somebody waits for them.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+/// How much a follower reads at first when it looks for new messages.
+pub const FOLLOW_READ_BYTES: u64 = 64 << 10;
 
 /// The first wait before a storage request is sent again; each further one is twice as long.
 pub const RETRY_FIRST_MS: u64 = 20;
@@ -109,6 +145,13 @@ pub const RETRY_LONGEST_MS: u64 = 1_000;
 pub const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 const _: () = assert!(LEASE.as_millis() >= 3 * RENEW_EVERY.as_millis());
+const _: () = assert!(RENEW_AGAIN.as_millis() < RENEW_EVERY.as_millis());
+/// A beat or two may be late without harm, and looks come often enough to see every one.
+const _: () = assert!(STALE_AFTER.as_millis() >= 3 * BEAT_EVERY.as_millis());
+const _: () =
+    assert!(LOOK_EVERY.as_millis() < BEAT_EVERY.as_millis() && LOOK_GAP.as_millis() > LOOK_EVERY.as_millis());
+/// A follower takes over before the lease would run out.
+const _: () = assert!(STALE_AFTER.as_millis() + LOOK_EVERY.as_millis() < LEASE.as_millis());
 const _: () = assert!(RETRY_FIRST_MS < RETRY_LONGEST_MS);
 /// One stream can fill its window, and its queue holds the next puts meanwhile.
 const _: () = assert!(QUEUE_BYTES_PER_STREAM >= 2 * MAX_RUN_BYTES && QUEUE_BYTES >= QUEUE_BYTES_PER_STREAM);
@@ -127,6 +170,18 @@ pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 
 /// The most headers of a request.
 pub const MAX_REQUEST_HEADERS: usize = 100;
+
+/// How long a follower tries to connect to the leader.
+pub const FORWARD_CONNECT: Duration = Duration::from_secs(1);
+
+/// How long a follower waits for the next bytes of the leader's answer: longer than a read may wait for messages.
+pub const FORWARD_IDLE: Duration = Duration::from_secs(75);
+
+/// How long a follower waits for the answer to a request that it has handed on once somebody else leads.
+pub const FORWARD_GRACE: Duration = Duration::from_secs(1);
+
+/// How many connections to the leader a follower keeps open for later.
+pub const FORWARD_IDLE_CONNECTIONS: usize = 256;
 
 /// How long a client may take nothing of an answer that it has coming before its connection is cut.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -185,11 +240,15 @@ pub const MAX_TROUBLED_LISTED: usize = 100;
 /// How long requests in flight may go on once the server is told to end.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How long the start waits for another server's lease, and for the first term.
-pub const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the program waits at its start until it can serve before it says all the same where it listens.
+pub const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long requests in flight may hold up the leader's hand-over once it is told to end.
+pub const HANDOVER_GRACE: Duration = Duration::from_millis(250);
 
 const _: () =
     assert!(MAX_JSON_BODY_BYTES >= 2 * MAX_RUN_BYTES && REQUEST_BODIES_BYTES >= 4 * MAX_JSON_BODY_BYTES);
 const _: () = assert!(DEFAULT_MESSAGE_BYTES <= vault_format::limits::MAX_VALUE_BYTES);
 const _: () = assert!(DEFAULT_READ_BYTES <= MAX_JSON_READ_BYTES);
 const _: () = assert!(DEFAULT_LIST_STREAMS <= MAX_STREAMS);
+const _: () = assert!(FORWARD_IDLE.as_secs() > MAX_READ_WAIT.as_secs());

@@ -1,4 +1,4 @@
-//! The `vault-server` program: settings, storage, leadership, HTTP, and an orderly end.
+//! The `vault-server` program: settings, storage, election, HTTP, and an orderly end.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -9,18 +9,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use vault_server::config::{Config, NoConfig, StorageSetting};
+use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
 use vault_server::http::app::{App, HttpSettings};
 use vault_server::http::{router, serve, status};
-use vault_server::limits::LEASE_PATIENCE;
+use vault_server::limits::{HANDOVER_GRACE, START_PATIENCE};
 use vault_server::log::Options;
-use vault_server::log::leadership::{Leadership, LeadershipError};
 use vault_server::log::vault::Vault;
 use vault_server::logging;
+use vault_server::storage::Storage;
 use vault_server::storage::counted::Counted;
 use vault_server::storage::file::FileStorage;
 use vault_server::storage::memory::MemoryStorage;
-use vault_server::storage::{LeaseId, Storage};
 
 /// A setting is missing or wrong.
 const WRONG_SETTINGS: u8 = 2;
@@ -60,75 +60,70 @@ async fn run(config: Config) -> anyhow::Result<()> {
             Arc::new(Counted::new(Arc::new(FileStorage::open(directory, env.clone())?)))
         }
     };
-    let options =
-        Options { patience: config.request_timeout, max_puts_in_flight: config.storage.max_puts_in_flight() };
+    let options = Options {
+        patience: config.request_timeout,
+        max_puts_in_flight: config.storage.max_puts_in_flight(),
+        put_interval: config.storage.put_interval(),
+    };
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", config.listen))?;
     let address = format!("http://{}", listener.local_addr()?);
+    let advertise = config.advertise.clone().unwrap_or_else(|| address.clone());
     let (vault, reign_over) =
         Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), config.prefix.clone(), options);
-    let mut leadership = Leadership::new(vault.clone(), reign_over);
+    let candidacy = Candidacy { endpoint: advertise.clone(), vault_uid: config.vault_uid.clone() };
+    let mut election = Election::new(vault.clone(), reign_over, candidacy);
     let settings = HttpSettings {
-        auto_create: config.auto_create,
+        auto_create: config.auto_create(),
         max_message_bytes: config.max_message_bytes(),
         append_timeout: config.append_timeout,
         idle_timeout: config.idle_timeout,
-        advertise: config.advertise.clone().unwrap_or_else(|| address.clone()),
+        advertise,
         storage: config.storage.kind(),
         prefix: config.prefix.as_str().to_owned(),
     };
-    let app = App::new(vault, env, storage, settings);
+    let app = App::new(vault, env, storage, settings, election.standing());
     let ending = tokio::spawn(signals.end(app.stopping.clone()));
-
-    let lease = tokio::select! {
-        lease = leadership.acquire(LEASE_PATIENCE) => lease?,
-        () = app.stopping.cancelled() => return Ok(()),
+    let hand_over = CancellationToken::new();
+    let mut elected = {
+        let hand_over = hand_over.clone();
+        tokio::spawn(async move { election.run(&hand_over).await })
     };
-    let step_down = CancellationToken::new();
-    let leading = tokio::spawn(lead(leadership, lease, Arc::clone(&app), step_down.clone()));
-    app.vault.until_led(LEASE_PATIENCE).await;
-    greet(&address);
-    serve::serve(Arc::clone(&app), router(Arc::clone(&app)), listener, config.max_connections()).await;
-    // Only now that nobody can append any more is the rest stored and the lease given back.
-    step_down.cancel();
-    leading.await.context("the leadership broke down")?;
+    let mut serving = {
+        let (app, router) = (Arc::clone(&app), router(Arc::clone(&app)));
+        tokio::spawn(serve::serve(app, router, listener, config.max_connections()))
+    };
+    tokio::select! {
+        // Only a conflict, or a broken invariant, ends it before it is told to.
+        ended = &mut elected => return Ok(ended.context("the election broke down")??),
+        () = ready(&app) => greet(&address),
+        () = app.stopping.cancelled() => {}
+    }
+    tokio::select! {
+        ended = &mut elected => return Ok(ended.context("the election broke down")??),
+        () = app.stopping.cancelled() => {}
+    }
+    // Requests in flight get a moment to finish. Then somebody else leads, however long the others take.
+    let served = app.env.timeout(HANDOVER_GRACE, &mut serving).await.is_ok();
+    hand_over.cancel();
+    elected.await.context("the election broke down")??;
+    if !served {
+        serving.await.context("the listener broke down")?;
+    }
     ending.abort();
     tracing::info!("ended");
     Ok(())
 }
 
-/// Leads until `step_down`; where the lease is lost, tries to get it again for ever.
-async fn lead(mut leadership: Leadership, mut lease: LeaseId, app: Arc<App>, step_down: CancellationToken) {
-    loop {
-        match leadership.lead(lease, &step_down).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::error!(%error, "this server no longer leads");
-                app.set_standing(error.to_string());
-            }
-        }
-        lease = loop {
-            // Storage that fails at once is not asked again at once.
-            let tried = async {
-                app.env.clock.sleep(vault_server::limits::TRY_LEASE_EVERY).await;
-                leadership.acquire(LEASE_PATIENCE).await
-            };
-            let acquired = tokio::select! {
-                () = step_down.cancelled() => return,
-                acquired = tried => acquired,
-            };
-            match acquired {
-                Ok(lease) => break lease,
-                Err(error) => note_waiting(&app, &error),
-            }
-        };
+/// Waits until this server can serve reads, and appends as well where it is the one that will lead; not for ever.
+async fn ready(app: &App) {
+    let mut standing = app.standing.clone();
+    let ready = standing.wait_for(|standing| standing.why_not_ready().is_none() && standing.leader.is_some());
+    if app.env.timeout(START_PATIENCE, ready).await.is_err() {
+        let why = app.standing.borrow().trouble.clone().unwrap_or_else(|| "no server leads yet".to_owned());
+        tracing::warn!(why, "not ready yet; trying on");
     }
-}
-
-fn note_waiting(app: &App, error: &LeadershipError) {
-    tracing::warn!(%error, "cannot lead yet");
-    app.set_standing(error.to_string());
 }
 
 /// The signals that end the server.

@@ -1,14 +1,16 @@
 //! What every request has at hand.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::election::standing::Standing;
 use crate::env::Env;
+use crate::http::forward::Peers;
 use crate::limits::REQUEST_BODIES_BYTES;
 use crate::log::vault::Vault;
 use crate::storage::Storage;
@@ -25,7 +27,7 @@ pub struct HttpSettings {
     pub append_timeout: Duration,
     /// How long a connection may be idle, and how long the head of a request may take.
     pub idle_timeout: Duration,
-    /// The address that clients are told.
+    /// The URL at which clients and other servers reach this one.
     pub advertise: String,
     /// The kind of storage, as the status names it.
     pub storage: &'static str,
@@ -49,8 +51,10 @@ pub struct App {
     pub connections: AtomicUsize,
     /// Bytes that request bodies may still take.
     pub(crate) bodies: Arc<Semaphore>,
-    /// Why this server does not lead, when it does not.
-    standing: Mutex<String>,
+    /// How the election goes.
+    pub standing: watch::Receiver<Standing>,
+    /// The connections to other servers.
+    pub(crate) peers: Peers,
 }
 
 impl fmt::Debug for App {
@@ -67,7 +71,9 @@ impl App {
         env: Env,
         storage: Arc<Counted<dyn Storage>>,
         settings: HttpSettings,
+        standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
+        let longest = settings.append_timeout.max(vault.patience());
         Arc::new(Self {
             vault,
             env,
@@ -76,13 +82,9 @@ impl App {
             stopping: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
-            standing: Mutex::new("waiting for the lease".to_owned()),
+            standing,
+            peers: Peers::new(longest),
         })
-    }
-
-    /// Puts down why this server does not lead.
-    pub fn set_standing(&self, why: impl Into<String>) {
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
     }
 
     /// Why reads cannot be served now. `None` where they can.
@@ -93,7 +95,7 @@ impl App {
         if self.vault.term().is_some() {
             return None;
         }
-        Some(self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.standing.borrow().why_not_ready().map(str::to_owned)
     }
 
     /// Counts a connection until the answer is dropped.

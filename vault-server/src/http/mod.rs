@@ -8,12 +8,14 @@
 //! | `streams` | creating, listing, describing, changing, deleting |
 //! | `append` | messages in |
 //! | `read` | messages out |
+//! | `forward` | what a follower hands on to the leader |
 //! | [`status`] | probes, the status, the welcome |
 //! | [`serve`] | connections: accepting, limiting, ending them |
 
 pub mod app;
 mod append;
 mod body;
+mod forward;
 pub mod problem;
 mod read;
 mod request;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
+use axum::middleware;
 use axum::routing::get;
 
 use crate::http::app::App;
@@ -51,5 +54,6 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
         .with_state(app)
 }

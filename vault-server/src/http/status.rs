@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
 
+use crate::election::standing::Leader;
 use crate::http::app::App;
 use crate::http::problem::{Code, Problem};
 use crate::limits::{MAX_STREAMS, MAX_TROUBLED_LISTED};
@@ -33,6 +34,11 @@ pub(crate) struct Status {
     version: &'static str,
     role: Role,
     term: Option<u64>,
+    /// Who leads, as far as this server knows.
+    leader: Option<Leader>,
+    /// What keeps this server from its work, in a sentence.
+    trouble: Option<String>,
+    vault_uid: Option<String>,
     storage: &'static str,
     prefix: String,
     advertise: String,
@@ -65,10 +71,14 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
             trouble: status.trouble,
         })
     });
+    let standing = app.standing.borrow().clone();
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         role: vault.role(),
         term: vault.term().map(|term| term.0),
+        leader: standing.leader,
+        trouble: standing.trouble,
+        vault_uid: standing.vault_uid,
         storage: app.settings.storage,
         prefix: app.settings.prefix.clone(),
         advertise: app.settings.advertise.clone(),

@@ -15,7 +15,7 @@ use crate::http::request::{StreamPath, query};
 use crate::limits::{DEFAULT_LIST_STREAMS, MAX_SETTINGS_BODY_BYTES, MAX_STREAMS};
 use crate::log::error::Unusable;
 use crate::log::settings::{Settings, SettingsPatch};
-use crate::log::stream::{Condition, Stream};
+use crate::log::stream::{Condition, Freshness, Stream};
 use crate::log::vault::Created;
 
 /// What is known of a stream without asking storage.
@@ -105,8 +105,8 @@ pub(crate) async fn describe(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let NoParameters {} = query(&uri)?;
-    let stream = app.vault.stream(&name)?;
-    let reader = match stream.reader().await {
+    let stream = app.vault.readable(&name).await?;
+    let reader = match stream.reader(Freshness::Recent).await {
         Ok(reader) => Some(reader),
         // What is wrong stands in the description.
         Err(Unusable::Fault(_)) => None,

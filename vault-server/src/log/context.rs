@@ -25,13 +25,15 @@ pub struct Options {
     pub patience: Duration,
     /// How many puts of one stream may be on their way at once: 1 to 4.
     pub max_puts_in_flight: usize,
+    /// The shortest time from one put of a stream to the next, where storage takes only so many a second.
+    pub put_interval: Duration,
 }
 
 impl Options {
     /// What fits a storage that is a network away.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        Self { patience, max_puts_in_flight: MAX_PUTS_IN_FLIGHT }
+        Self { patience, max_puts_in_flight: MAX_PUTS_IN_FLIGHT, put_interval: Duration::ZERO }
     }
 }
 
@@ -50,6 +52,10 @@ pub(crate) struct Context {
     pub(crate) reign: watch::Sender<Option<Reign>>,
     /// Tells the election that a reign is over; more than one notice is as good as one.
     pub(crate) reign_ends: mpsc::Sender<ReignEnd>,
+    /// Counts the changes of the set of streams that this vault has seen, in all terms together.
+    pub(crate) changes: watch::Sender<u64>,
+    /// How many of them the leader's page shows; `None` where nobody keeps that page.
+    pub(crate) announced: watch::Sender<Option<u64>>,
     /// Every stream's task, awaited at the end.
     pub(crate) tasks: TaskTracker,
 }
@@ -73,9 +79,21 @@ impl Context {
             heads: Arc::new(HeadCache::new(HEADS_CACHED)),
             reign: watch::Sender::new(None),
             reign_ends,
+            changes: watch::Sender::new(0),
+            announced: watch::Sender::new(None),
             tasks: TaskTracker::new(),
         };
         (Arc::new(context), reign_over)
+    }
+
+    /// Counts a change of the set of streams, so that followers list it anew; answers the count.
+    pub(crate) fn count_change(&self) -> u64 {
+        let mut counted = 0;
+        self.changes.send_modify(|changes| {
+            *changes += 1;
+            counted = *changes;
+        });
+        counted
     }
 
     /// Nothing is opened under this term any more from now on; the election finds the next one.

@@ -5,19 +5,21 @@
 //! | [`vault`] | the set of streams; creating, listing, deleting |
 //! | [`stream`] | one stream: opened on first use, appended to, read |
 //! | [`reading`] | places and batches for readers, waiting at the tail |
-//! | [`leadership`] | the lease and the term under which a server writes |
+//! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
+//! | `following`, `fresh` | reading what another server appends; one look for many who ask |
 //! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
 //! | [`settings`], `meta` | what a stream's container says about it |
 //! | [`error`] | how each operation fails, and whether that is definite |
 
 mod appender;
 pub mod blocks;
-mod context;
+pub(crate) mod context;
 pub mod error;
-pub mod leadership;
+mod following;
+mod fresh;
 mod meta;
 mod put_sender;
 mod reader;
@@ -25,7 +27,7 @@ pub mod reading;
 mod recent;
 mod recover;
 pub mod reign;
-mod retry;
+pub(crate) mod retry;
 mod scan;
 pub mod settings;
 mod store;
@@ -34,7 +36,7 @@ pub mod tail;
 #[cfg(test)]
 mod tests;
 pub mod vault;
-mod writer;
+pub(crate) mod writer;
 
 pub use appender::Appended;
 pub use context::Options;

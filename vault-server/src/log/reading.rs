@@ -8,13 +8,14 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use vault_format::ids::{Offset, Timestamp};
 
+use crate::limits::FOLLOW_EVERY;
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::reader::{Cursor, Reader};
-use crate::log::stream::{OpenStream, Stream};
+use crate::log::stream::{Freshness, OpenStream, Stream};
 use crate::log::tail::Tail;
 
-/// Reads a stream while this server leads. What it reads is a prefix of the log.
+/// Reads a stream. What it reads is a prefix of the log.
 #[derive(Clone, Debug)]
 pub struct StreamReader {
     stream: Arc<Stream>,
@@ -99,6 +100,20 @@ impl StreamReader {
 
     /// Waits until the tail is beyond `offset`, at most for `patience`.
     pub async fn wait_beyond(&self, offset: Offset, patience: Duration) -> Result<(), ReadError> {
+        let looking = async {
+            while self.open.is_followed() {
+                self.stream.env().clock.sleep(FOLLOW_EVERY).await;
+                self.stream.freshen(&self.open, Freshness::Recent).await?;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            waited = self.wait_for_tail(offset, patience) => waited,
+            failed = looking => failed,
+        }
+    }
+
+    async fn wait_for_tail(&self, offset: Offset, patience: Duration) -> Result<(), ReadError> {
         self.check_end()?;
         let mut tail = self.open.reader.shown.tail.subscribe();
         let arrives = tail.wait_for(|tail| tail.next_offset() > offset);
@@ -110,6 +125,8 @@ impl StreamReader {
             }
         });
         match waited.await {
+            // What was followed is led now, or the other way round: whoever waits asks again.
+            Ok(false) if self.open.is_followed() => Ok(()),
             Ok(false) => Err(self.stream.why_not_leading(&self.open).into()),
             Ok(true) | Err(_) => Ok(()),
         }
@@ -124,6 +141,11 @@ impl StreamReader {
     /// Damage that a read comes upon holds the stream back; a missing container does as well.
     fn noting_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
         let error = match result {
+            Err(ReadError::Unusable(Unusable::NotFound)) if self.open.is_followed() => {
+                // Deleted, and perhaps made anew: the next one who reads finds out.
+                self.stream.close();
+                return Err(Unusable::NotFound.into());
+            }
             Err(ReadError::Unusable(Unusable::NotFound)) => match self.stream.why_not_leading(&self.open) {
                 deleted @ Unusable::NotFound => return Err(deleted.into()),
                 _ => StreamFault::DataMissing("a segment that was read from is gone".to_owned()).into(),

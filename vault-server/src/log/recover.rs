@@ -3,6 +3,8 @@
 //! The order is what makes it safe. **Claim first**: once the segment's sequence number is our term, no write of an
 //! earlier leader can land. **Only then scan**, so that what the scan finds is all there will ever be. **Then clear**
 //! what earlier writes left beyond the tail, so that a later scan cannot meet it.
+//!
+//! A follower goes the same way without claiming and without changing anything: what it finds is a prefix of the log.
 
 use bytes::{Bytes, BytesMut};
 use vault_format::chain::Chain;
@@ -31,6 +33,8 @@ pub(crate) struct Recovered {
     pub(crate) recorded: Position,
     /// The end of the last batch with messages in the last segment.
     pub(crate) messages_end: Position,
+    /// Whether the last segment is sealed and the next one not made yet: only for who follows.
+    pub(crate) sealed: bool,
     /// Why nothing may be appended.
     pub(crate) fault: Option<StreamFault>,
 }
@@ -48,11 +52,19 @@ impl<E: Into<Unusable>> From<E> for RecoverError {
     }
 }
 
-/// Takes the stream over for `reign`. `begun` says that a first segment was made once.
+/// What is to be done about a stream besides finding its tail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// Take it over. Segments that have to be made get this size.
+    Lead { reign: &'a Reign, segment_bytes: u64 },
+    /// Read what another server appends.
+    Follow,
+}
+
+/// Finds the tail, and takes the stream over where that is the purpose. `begun` says that a first segment was made once.
 pub(crate) async fn recover(
     store: &Store,
-    reign: &Reign,
-    segment_bytes: u64,
+    purpose: Purpose<'_>,
     begun: bool,
 ) -> Result<Recovered, RecoverError> {
     let listed = store.segments().await?;
@@ -66,13 +78,16 @@ pub(crate) async fn recover(
             chain: Chain::at_segment_start(store.id, Offset::ZERO),
             recorded: Position::ZERO,
             messages_end: Position::ZERO,
+            sealed: false,
             fault: None,
         });
     };
     let mut segments = listed;
     loop {
         let segment = segments[index];
-        claim(store, reign, &segment).await?;
+        if let Purpose::Lead { reign, .. } = purpose {
+            claim(store, reign, &segment).await?;
+        }
         let start = Chain::at_segment_start(store.id, segment.base);
         let start = scan_start(store, &segment, start).await?;
         let mut scanned = scan(store, &segment, start).await?;
@@ -82,24 +97,30 @@ pub(crate) async fn recover(
                 Ok(chain) => scanned.chain = chain.in_next_segment(),
                 Err((chain, fault)) => {
                     segments.truncate(index);
-                    return Ok(faulted(segments, Scanned { chain, ..scanned }, fault));
+                    return Ok(recovered(segments, Scanned { chain, ..scanned }, Some(fault)));
                 }
             }
         }
-        if scanned.chain.fence > reign.term {
+        if let Purpose::Lead { reign, .. } = purpose
+            && scanned.chain.fence > reign.term
+        {
             // The blob was restored from a copy, which does not keep the sequence number: rise above what it holds.
             return Err(RecoverError::Reign(ReignEnd::Outrun(Some(scanned.chain.fence))));
         }
         let fault = match scanned.end {
             ScanEnd::Sealed => {
-                index = next_segment(store, reign, &mut segments, index, &scanned, segment_bytes).await?;
-                continue;
+                if next_segment(store, purpose, &mut segments, index, &scanned).await? {
+                    index += 1;
+                    continue;
+                }
+                segments.truncate(index + 1);
+                return Ok(recovered(segments, scanned, None));
             }
             ScanEnd::Tail(_) if !segment.is_whole() => {
                 let detail = format!("the segment was cut off, {} bytes are left", segment.bytes);
                 Some(corrupt(&segment, scanned.chain.position, detail))
             }
-            ScanEnd::Tail(_) => match settle_tail(store, reign, &segment, &scanned).await? {
+            ScanEnd::Tail(_) => match settle_tail(store, purpose, &segment, &scanned).await? {
                 Settled::Clean => None,
                 Settled::Longer => continue,
                 Settled::Damaged(fault) => Some(fault),
@@ -111,22 +132,24 @@ pub(crate) async fn recover(
                 Some(corrupt(&segment, scanned.chain.position, "the segment ends without a seal"))
             }
         };
-        if let Some(fault) = fault {
+        if fault.is_some() {
             segments.truncate(index + 1);
-            return Ok(faulted(segments, scanned, fault));
+            return Ok(recovered(segments, scanned, fault));
         }
-        delete_leftovers(store, &mut segments, index).await?;
-        let Scanned { chain, recorded, messages_end, .. } = scanned;
-        return Ok(Recovered { segments, chain, recorded, messages_end, fault: None });
+        let leftovers = segments.split_off(index + 1);
+        if let Purpose::Lead { .. } = purpose {
+            delete_leftovers(store, &leftovers).await?;
+        }
+        return Ok(recovered(segments, scanned, None));
     }
 }
 
-fn faulted(segments: Vec<Segment>, scanned: Scanned, fault: StreamFault) -> Recovered {
-    let Scanned { chain, recorded, messages_end, .. } = scanned;
-    Recovered { segments, chain, recorded, messages_end, fault: Some(fault) }
+fn recovered(segments: Vec<Segment>, scanned: Scanned, fault: Option<StreamFault>) -> Recovered {
+    let Scanned { chain, recorded, messages_end, end } = scanned;
+    Recovered { segments, chain, recorded, messages_end, sealed: end == ScanEnd::Sealed, fault }
 }
 
-fn corrupt(segment: &Segment, position: Position, detail: impl Into<String>) -> StreamFault {
+pub(crate) fn corrupt(segment: &Segment, position: Position, detail: impl Into<String>) -> StreamFault {
     StreamFault::Corrupt { segment: segment.base, position, detail: detail.into() }
 }
 
@@ -191,23 +214,23 @@ async fn end_of_sealed(
     Ok(Err((chain, fault)))
 }
 
-/// Creates or claims the segment that a seal names; answers its place in `segments`.
+/// Finds the segment that a seal names behind the one with that seal in `segments`; a leader makes it where it is
+/// missing. Whether it is there.
 async fn next_segment(
     store: &Store,
-    reign: &Reign,
+    purpose: Purpose<'_>,
     segments: &mut Vec<Segment>,
     index: usize,
     sealed: &Scanned,
-    segment_bytes: u64,
-) -> Result<usize, RecoverError> {
+) -> Result<bool, RecoverError> {
     let base = sealed.chain.next_offset;
-    if let Some(next) = segments.get(index + 1).filter(|next| next.base == base) {
-        tracing::debug!(segment = %next.base, "going on in the segment that the seal names");
-    } else {
-        create_segment(store, reign, base, segment_bytes).await?;
-        segments.insert(index + 1, Segment { base, bytes: segment_bytes });
+    if segments.get(index + 1).is_some_and(|next| next.base == base) {
+        return Ok(true);
     }
-    Ok(index + 1)
+    let Purpose::Lead { reign, segment_bytes } = purpose else { return Ok(false) };
+    let made = create_segment(store, reign, base, segment_bytes).await?;
+    segments.insert(index + 1, made);
+    Ok(true)
 }
 
 /// Makes a segment, blank and fenced with our term. One that a request of ours, or an earlier leader, made and never
@@ -247,8 +270,8 @@ pub(crate) async fn create_segment(
 }
 
 /// Blank segments behind the last one in use belong to nobody.
-async fn delete_leftovers(store: &Store, segments: &mut Vec<Segment>, last: usize) -> Result<(), Unusable> {
-    for leftover in segments.drain(last + 1..) {
+async fn delete_leftovers(store: &Store, leftovers: &[Segment]) -> Result<(), Unusable> {
+    for leftover in leftovers {
         let blob = store.blob(leftover.base);
         let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
         tracing::warn!(%blob, "deleting a segment that was made and never written to");
@@ -273,7 +296,7 @@ enum Settled {
 /// acknowledged.
 async fn settle_tail(
     store: &Store,
-    reign: &Reign,
+    purpose: Purpose<'_>,
     segment: &Segment,
     scanned: &Scanned,
 ) -> Result<Settled, RecoverError> {
@@ -286,7 +309,14 @@ async fn settle_tail(
             beyond.iter().find(|range| range.end > window.end).map_or(last.start, |range| range.start),
         ))
     } else {
-        evidence(store, reign, segment, tail, &beyond).await?
+        let highest = match purpose {
+            Purpose::Lead { reign, .. } => reign.term,
+            Purpose::Follow => {
+                let blob = store.blob(segment.base);
+                until_definite(&store.env, || store.storage.properties(&blob)).await?.sequence_number
+            }
+        };
+        evidence(store, highest, segment, tail, &beyond).await?
     };
     if let Some(proof) = damage {
         let again = scan(store, segment, scanned.chain).await?;
@@ -297,15 +327,18 @@ async fn settle_tail(
         let detail = format!("{broken}, although the bytes at {proof} prove that it was acknowledged");
         return Ok(Settled::Damaged(corrupt(segment, tail, detail)));
     }
-    set_aside(store, reign, segment, tail, last.end).await?;
-    clear(store, reign, segment, window).await?;
+    // Of somebody else's stream these are writes on their way.
+    if let Purpose::Lead { reign, .. } = purpose {
+        set_aside(store, reign, segment, tail, last.end).await?;
+        clear(store, reign, segment, window).await?;
+    }
     Ok(Settled::Clean)
 }
 
 /// Looks at every page beyond the tail for a header that says that what stands at the tail was committed.
 async fn evidence(
     store: &Store,
-    reign: &Reign,
+    highest: Term,
     segment: &Segment,
     tail: Position,
     pages: &[std::ops::Range<u64>],
@@ -315,7 +348,7 @@ async fn evidence(
         while from < range.end {
             let to = range.end.min(from + BLOCK_BYTES);
             let bytes = store.read(segment.base, Position(from), Position(to)).await?;
-            if let Some(proof) = committed_beyond(&bytes, Position(from), &store.id, tail, reign.term) {
+            if let Some(proof) = committed_beyond(&bytes, Position(from), &store.id, tail, highest) {
                 return Ok(Some(proof));
             }
             from = to;
@@ -326,7 +359,7 @@ async fn evidence(
 
 /// The first page in `bytes` that holds a header of this stream and place, of a term up to `highest`, on whose record
 /// something beyond `tail` is committed.
-fn committed_beyond(
+pub(crate) fn committed_beyond(
     bytes: &[u8],
     start: Position,
     stream: &StreamId,

@@ -3,10 +3,11 @@
 //! ```text
 //!             first use             recovered
 //!   Closed ---------------> Opening ----------> Open (writer runs) ---> Closed   the reign is over
-//!                              |                  |
-//!                              | data missing     | damage, data missing
-//!                              v                  v
-//!                            Faulted            Open, read-only
+//!    |  ^                      |                  |
+//!    |  | a reign begins       | data missing     | damage, data missing
+//!    v  |                      v                  v
+//!   Following                Faulted            Open, read-only
+//!   (another server leads)
 //! ```
 
 mod life;
@@ -25,15 +26,16 @@ use vault_format::limits::MAX_RUN_BYTES;
 use vault_format::names::{ContainerName, StreamName};
 
 use crate::env::Env;
-use crate::limits::{MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM};
+use crate::limits::{FOLLOWED_MAY_BE_OLD, MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM};
 use crate::log::appender::Appended;
 use crate::log::context::Context;
 use crate::log::error::{AppendError, StreamFault, Unusable};
+use crate::log::following::Follower;
+use crate::log::fresh::Fresh;
 use crate::log::reader::Reader;
 use crate::log::reading::StreamReader;
-use crate::log::reign::ReignEnd;
+use crate::log::reign::{Reign, ReignEnd};
 use crate::log::settings::StreamMeta;
-use crate::log::tail::Tail;
 use crate::log::writer::{AppendRequest, Command};
 use crate::storage::StorageError;
 
@@ -84,6 +86,7 @@ enum State {
     Closed,
     Opening { trouble: Option<Unusable> },
     Open(Arc<OpenStream>),
+    Following(Arc<OpenStream>),
     Faulted(StreamFault),
     Deleted,
 }
@@ -92,7 +95,14 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct OpenStream {
     pub(crate) reader: Reader,
-    requests: mpsc::UnboundedSender<AppendRequest>,
+    /// To the writer; `None` where another server appends.
+    requests: Option<mpsc::UnboundedSender<AppendRequest>>,
+    /// The term under which this server appends.
+    term: Option<Reign>,
+    /// Keeps the tail up with another server's appends.
+    follower: Option<Follower>,
+    /// Whether storage has shown our term to be the highest.
+    confirmed: Fresh<Result<bool, StorageError>>,
     fault: Mutex<Option<StreamFault>>,
 }
 
@@ -100,6 +110,21 @@ impl OpenStream {
     pub(crate) fn fault(&self) -> Option<StreamFault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Whether another server appends.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.follower.is_some()
+    }
+}
+
+/// How new a read has to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Freshness {
+    /// A prefix of the log, a moment old at most.
+    #[default]
+    Recent,
+    /// Everything that any server acknowledged before the read began.
+    Strong,
 }
 
 /// A stream of the vault.
@@ -113,6 +138,8 @@ pub struct Stream {
     queue: Arc<Semaphore>,
     state: watch::Sender<State>,
     command: watch::Sender<Command>,
+    /// Held by the one who looks for the tail as a follower.
+    locating: tokio::sync::Mutex<()>,
 }
 
 impl Stream {
@@ -126,6 +153,7 @@ impl Stream {
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
             command: watch::Sender::new(Command::Run),
+            locating: tokio::sync::Mutex::default(),
         })
     }
 
@@ -159,6 +187,9 @@ impl Stream {
                 (None, Some(stalled)) => (Condition::Stalled, Some(stalled.to_string())),
                 (None, None) => (Condition::Open, None),
             },
+            State::Following(open) => {
+                open.fault().map_or((Condition::Open, None), |fault| condition_of(&fault))
+            }
         };
         StreamStatus { condition, trouble, queued_bytes }
     }
@@ -191,7 +222,8 @@ impl Stream {
         let (reply, answer) = oneshot::channel();
         let Append { records, record_count, expected_offset } = append;
         let request = AppendRequest { records, record_count, expected_offset, reply, permits };
-        open.requests.send(request).map_err(|_| self.why_not_leading(&open))?;
+        let requests = open.requests.as_ref().ok_or(Unusable::NoLeader)?;
+        requests.send(request).map_err(|_| self.why_not_leading(&open))?;
         let left = patience.saturating_sub(env.clock.monotonic() - started);
         match env.timeout(left, answer).await {
             Ok(Ok(Err(AppendError::Unusable(Unusable::NoLeader)))) => Err(self.why_not_leading(&open).into()),
@@ -204,15 +236,83 @@ impl Stream {
         }
     }
 
-    /// The tail.
-    pub async fn tail(self: &Arc<Self>) -> Result<Tail, Unusable> {
-        Ok(self.opened(self.context.options.patience).await?.reader.tail())
+    /// A handle to read with. It stays valid while this server leads, or goes on not to.
+    pub async fn reader(self: &Arc<Self>, freshness: Freshness) -> Result<StreamReader, Unusable> {
+        let patience = self.context.options.patience;
+        let finding = async {
+            let open = if self.context.reign.borrow().is_some() {
+                self.opened(patience).await?
+            } else {
+                self.followed().await?
+            };
+            self.freshen(&open, freshness).await?;
+            Ok(StreamReader::new(Arc::clone(self), open))
+        };
+        self.context.env.timeout(patience, finding).await.unwrap_or(Err(Unusable::TimedOut))
     }
 
-    /// A handle to read with. It stays valid while this server leads.
-    pub async fn reader(self: &Arc<Self>) -> Result<StreamReader, Unusable> {
-        let open = self.opened(self.context.options.patience).await?;
-        Ok(StreamReader::new(Arc::clone(self), open))
+    /// Makes sure that what is known of the tail is as new as it has to be.
+    pub(crate) async fn freshen(&self, open: &OpenStream, freshness: Freshness) -> Result<(), Unusable> {
+        let env = &self.context.env;
+        if let Some(follower) = &open.follower {
+            if open.fault().is_some() {
+                // What comes before the damage is all that there is to read.
+                return Ok(());
+            }
+            let may_be_old =
+                if freshness == Freshness::Strong { Duration::ZERO } else { FOLLOWED_MAY_BE_OLD };
+            return match follower.advance(&open.reader, may_be_old).await {
+                Err(Unusable::Fault(fault)) => {
+                    self.record(fault);
+                    Ok(())
+                }
+                Err(Unusable::NotFound) => {
+                    // Deleted, and perhaps made anew: the next one who reads finds out.
+                    self.close();
+                    Err(Unusable::NotFound)
+                }
+                advanced => advanced,
+            };
+        }
+        let (Freshness::Strong, Some(reign)) = (freshness, &open.term) else { return Ok(()) };
+        let segments = open.reader.segments();
+        let last = segments.last().map(|segment| open.reader.store.blob(segment.base));
+        let look = async || reign.in_force(&self.context.storage, env, last.as_ref()).await;
+        match open.confirmed.get(env, Duration::ZERO, look).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
+                Err(Unusable::NoLeader)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The stream as a follower reads it.
+    async fn followed(&self) -> Result<Arc<OpenStream>, Unusable> {
+        let known = |state: &State| match state {
+            State::Open(open) | State::Following(open) => Some(Ok(Arc::clone(open))),
+            State::Deleted => Some(Err(Unusable::NotFound)),
+            State::Faulted(fault) => Some(Err(fault.clone().into())),
+            State::Closed | State::Opening { .. } => None,
+        };
+        if let Some(known) = known(&self.state.borrow()) {
+            return known;
+        }
+        // One at a time looks for the tail; the others find it found.
+        let _looking = self.locating.lock().await;
+        if let Some(known) = known(&self.state.borrow()) {
+            return known;
+        }
+        let open = Arc::new(self.follow().await?);
+        self.state.send_if_modified(|state| {
+            let closed = matches!(state, State::Closed);
+            if closed {
+                *state = State::Following(Arc::clone(&open));
+            }
+            closed
+        });
+        Ok(open)
     }
 
     pub(crate) fn why_not_leading(&self, open: &OpenStream) -> Unusable {
@@ -237,7 +337,7 @@ impl Stream {
             State::Faulted(fault) => Err(fault.clone().into()),
             State::Deleted => Err(Unusable::NotFound),
             State::Opening { trouble } if timed_out => Err(trouble.clone().unwrap_or(Unusable::TimedOut)),
-            State::Opening { .. } | State::Closed => Err(Unusable::NoLeader),
+            State::Opening { .. } | State::Following(_) | State::Closed => Err(Unusable::NoLeader),
         }
     }
 
@@ -246,7 +346,7 @@ impl Stream {
         let mut leading = None;
         self.state.send_if_modified(|state| {
             // Looked at under the state's lock: a stream is closed only after the term that is over was retired.
-            if matches!(state, State::Closed) {
+            if matches!(state, State::Closed | State::Following(_)) {
                 leading.clone_from(&self.context.reign.borrow());
             }
             if leading.is_some() {
@@ -281,6 +381,7 @@ impl Stream {
     /// Allows the stream to be opened under a new reign.
     pub(crate) fn begin_reign(&self) {
         self.command.send_replace(Command::Run);
+        self.close();
     }
 
     /// Forgets what was known of the stream under a reign that is over, so that the next one opens it anew.
@@ -317,7 +418,11 @@ impl Stream {
     /// Ends when the stream is no longer open as it is now.
     pub(crate) async fn until_closed(&self) {
         // The sender lives as long as the stream.
-        let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Open(_))).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| !matches!(state, State::Open(_) | State::Following(_)))
+            .await;
     }
 
     /// How long a request waits for storage.
@@ -338,7 +443,7 @@ impl Stream {
         let missing = |fault: &StreamFault| matches!(fault, StreamFault::DataMissing(_));
         match &*self.state.borrow() {
             State::Faulted(fault) => missing(fault),
-            State::Open(open) => open.fault().is_some_and(|fault| missing(&fault)),
+            State::Open(open) | State::Following(open) => open.fault().is_some_and(|fault| missing(&fault)),
             State::Closed | State::Opening { .. } | State::Deleted => false,
         }
     }
@@ -347,7 +452,9 @@ impl Stream {
     pub(crate) fn record(&self, fault: StreamFault) {
         tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
         self.state.send_modify(|state| match state {
-            State::Open(open) => *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault),
+            State::Open(open) | State::Following(open) => {
+                *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault)
+            }
             State::Deleted => {}
             State::Closed | State::Opening { .. } | State::Faulted(_) => *state = State::Faulted(fault),
         });

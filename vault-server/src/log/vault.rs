@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::StreamExt;
 use serde::Serialize;
@@ -41,11 +41,22 @@ pub enum Role {
     Follower,
 }
 
+/// What it means that the container of a stream that was known is not there any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Absent {
+    /// Nobody deleted the stream through the vault: its data is missing.
+    IsMissing,
+    /// Another server may have deleted it.
+    WasDeleted,
+}
+
 /// The streams whose containers have one prefix.
 #[derive(Clone, Debug)]
 pub struct Vault {
     pub(crate) context: Arc<Context>,
     streams: Arc<RwLock<BTreeMap<StreamName, Arc<Stream>>>>,
+    /// The count of changes, as the leader's page shows it, for which the streams were listed.
+    listed_at: Arc<Mutex<Option<u64>>>,
 }
 
 impl Vault {
@@ -58,7 +69,7 @@ impl Vault {
         options: Options,
     ) -> (Self, mpsc::Receiver<ReignEnd>) {
         let (context, reign_over) = Context::new(storage, env, prefix, options);
-        (Self { context, streams: Arc::default() }, reign_over)
+        (Self { context, streams: Arc::default(), listed_at: Arc::default() }, reign_over)
     }
 
     /// Checks a stream's name.
@@ -85,7 +96,24 @@ impl Vault {
         let _ = self.context.env.timeout(patience, reign.wait_for(Option::is_some)).await;
     }
 
-    /// The stream of that name.
+    /// The stream of that name, to read from, whether this server leads or not.
+    pub async fn readable(&self, name: &StreamName) -> Result<Arc<Stream>, Unusable> {
+        if self.term().is_some() {
+            return self.stream(name);
+        }
+        let known = self.read().get(name).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // The leader may have made it a moment ago.
+        let container = self.context.prefix.container(name);
+        let meta =
+            self.context.env.timeout(self.context.options.patience, meta::read(&self.context, &container));
+        let meta = meta.await.unwrap_or(Err(Unusable::TimedOut))?;
+        Ok(self.admit(name, meta))
+    }
+
+    /// The stream of that name, to append to or to change.
     pub fn stream(&self, name: &StreamName) -> Result<Arc<Stream>, Unusable> {
         if self.term().is_none() {
             return Err(Unusable::NoLeader);
@@ -104,6 +132,12 @@ impl Vault {
             .filter(|stream| start_after.is_none_or(|after| stream.name().as_str() > after));
         let page = found.by_ref().take(limit).cloned().collect();
         (page, found.next().is_some())
+    }
+
+    /// How long a request waits for storage.
+    #[must_use]
+    pub fn patience(&self) -> std::time::Duration {
+        self.context.options.patience
     }
 
     /// How many streams there are.
@@ -159,6 +193,7 @@ impl Vault {
         match created {
             Ok(()) => {
                 let stream = self.admit(name, meta);
+                self.context.count_change();
                 tracing::info!(stream = %name, "stream created");
                 Ok((Created::New, stream))
             }
@@ -187,6 +222,7 @@ impl Vault {
             let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(meta.settings);
             let meta = meta::update(&vault.context, &container, change).await.map_err(Unusable::from)?;
             changed.set_meta(meta);
+            vault.context.count_change();
             Ok(())
         })
         .await?;
@@ -202,6 +238,9 @@ impl Vault {
 
     async fn delete_now(&self, stream: &Arc<Stream>) -> Result<(), AdminError> {
         let term = self.term().ok_or(Unusable::NoLeader)?;
+        // First it is known that there is a change, then it is made: whoever leads next and misses the stream must not
+        // take it for lost.
+        self.announce(term).await?;
         let container = self.context.prefix.container(stream.name());
         let deleted = meta::with_lease(&self.context, &container, async |lease| {
             stream.set_deleted();
@@ -209,11 +248,7 @@ impl Vault {
         });
         match deleted.await {
             Ok(()) | Err(StorageError::NotFound) => {
-                stream.set_deleted();
-                let mut streams = self.write();
-                if streams.get(stream.name()).is_some_and(|known| Arc::ptr_eq(known, stream)) {
-                    streams.remove(stream.name());
-                }
+                self.forget(stream);
                 tracing::info!(stream = %stream.name(), "stream deleted");
                 Ok(())
             }
@@ -226,6 +261,18 @@ impl Vault {
                     error => Err(Unusable::Storage(error).into()),
                 }
             }
+        }
+    }
+
+    /// Counts a change and waits until the leader's page shows it.
+    async fn announce(&self, term: Term) -> Result<(), Unusable> {
+        let change = self.context.count_change();
+        let (mut announced, mut reign) = (self.context.announced.subscribe(), self.context.reign.subscribe());
+        let ours = |reign: &Option<Reign>| reign.as_ref().is_some_and(|reign| reign.term == term);
+        // The senders live as long as the vault.
+        tokio::select! {
+            _ = announced.wait_for(|shown| shown.is_none_or(|shown| shown >= change)) => Ok(()),
+            _ = reign.wait_for(|reign| !ours(reign)) => Err(Unusable::NoLeader),
         }
     }
 
@@ -242,8 +289,9 @@ impl Vault {
         }
     }
 
-    /// Looks which containers there are: takes in new ones, and holds back the streams whose containers are gone.
-    pub async fn refresh(&self) -> Result<(), StorageError> {
+    /// Looks which containers there are: takes in new ones, and lets go or holds back the streams whose containers are
+    /// gone.
+    pub(crate) async fn refresh(&self, absent: Absent) -> Result<(), StorageError> {
         let prefix = self.context.prefix.as_str();
         let known: Vec<_> = self.read().values().cloned().collect();
         let listed =
@@ -261,14 +309,38 @@ impl Vault {
             }
         }
         // Streams that were made since the listing began are not among the known ones.
-        for stream in known.iter().filter(|stream| !found.contains_key(stream.name()) && !stream.is_missing())
-        {
-            stream.set_missing();
+        for stream in &known {
+            match (found.get(stream.name()), absent) {
+                (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
+                    stream.set_meta(meta.clone())
+                }
+                (Some(_), Absent::IsMissing) => {}
+                // Deleted, or deleted and made anew, through another server.
+                (_, Absent::WasDeleted) => self.forget(stream),
+                (None, Absent::IsMissing) if !stream.is_missing() => stream.set_missing(),
+                (None, Absent::IsMissing) => {}
+            }
         }
         for (name, meta) in found {
             self.admit(&name, meta);
         }
         Ok(())
+    }
+
+    /// For which count of changes the streams were listed.
+    pub(crate) fn listed_at(&self) -> Option<u64> {
+        *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The streams were listed after the leader's page showed this count of changes.
+    pub(crate) fn set_listed_at(&self, changes: Option<u64>) {
+        *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner) = changes;
+    }
+
+    /// From now on this server counts the changes, from where the leader before it stopped.
+    pub(crate) fn begin_changes(&self, changes: u64) {
+        self.context.changes.send_replace(changes);
+        self.context.announced.send_replace(Some(changes));
     }
 
     /// Begins to lead: every stream is opened, a few at a time, whether anybody wants it or not, so that each gets its
@@ -277,8 +349,10 @@ impl Vault {
         for stream in self.read().values() {
             stream.begin_reign();
         }
+        // Where nobody has changed anything since this server listed the streams, one that is gone was not deleted.
+        let unchanged = self.listed_at() == Some(*self.context.changes.borrow());
         // First the streams, then the leadership: a stream that is not listed yet would be taken for none.
-        self.refresh().await?;
+        self.refresh(if unchanged { Absent::IsMissing } else { Absent::WasDeleted }).await?;
         self.context.reign.send_replace(Some(reign));
         let streams: Vec<_> = self.read().values().cloned().collect();
         self.context.tasks.spawn(async move {
@@ -299,6 +373,17 @@ impl Vault {
         self.context.tasks.reopen();
         for stream in self.read().values() {
             stream.close();
+        }
+        // What this server knows of the streams is as new as the page, if the page shows all that it has changed.
+        let (changes, announced) = (*self.context.changes.borrow(), *self.context.announced.borrow());
+        self.set_listed_at(announced.filter(|announced| *announced == changes));
+    }
+
+    fn forget(&self, stream: &Arc<Stream>) {
+        stream.set_deleted();
+        let mut streams = self.write();
+        if streams.get(stream.name()).is_some_and(|known| Arc::ptr_eq(known, stream)) {
+            streams.remove(stream.name());
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -108,6 +109,8 @@ pub(crate) struct WriterParts {
     pub(crate) requests: mpsc::UnboundedReceiver<AppendRequest>,
     pub(crate) command: watch::Receiver<Command>,
     pub(crate) max_puts_in_flight: usize,
+    /// The shortest time from one put to the next.
+    pub(crate) put_interval: Duration,
 }
 
 enum Event {
@@ -154,6 +157,8 @@ pub(crate) struct Writer {
     checking: bool,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
     idle: Option<BoxFuture<'static, ()>>,
+    /// Ends when the next put may be sent.
+    pause: Option<BoxFuture<'static, ()>>,
 }
 
 impl Writer {
@@ -177,6 +182,7 @@ impl Writer {
             checking: false,
             events: FuturesUnordered::new(),
             idle: None,
+            pause: None,
         }
     }
 
@@ -215,6 +221,10 @@ impl Writer {
                 self.send_commit();
                 None
             }
+            Some(()) = OptionFuture::from(self.pause.as_mut()) => {
+                self.pause = None;
+                None
+            }
             () = std::future::ready(()), if drained => Some(WriterEnd::Finished),
         }
     }
@@ -243,7 +253,7 @@ impl Writer {
         self.take_requests();
         self.queue.retain(|request| !request.reply.is_closed());
         let mut misfits = Vec::new();
-        while self.in_flight.len() < self.parts.max_puts_in_flight {
+        while self.in_flight.len() < self.parts.max_puts_in_flight && self.pause.is_none() {
             let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
             let before = *open.appender.built();
             let now = self.parts.store.env.clock.now();
@@ -285,6 +295,9 @@ impl Writer {
             term: self.parts.reign.term,
             stalled: Arc::clone(&self.parts.shown.stalled),
         };
+        if !self.parts.put_interval.is_zero() {
+            self.pause = Some(env.clock.sleep(self.parts.put_interval));
+        }
         let number = self.next_put();
         let (position, bytes) = (put.position, put.bytes.clone());
         self.events.push(Box::pin(async move { Event::Put(number, sender.send(position, bytes).await) }));

@@ -48,7 +48,7 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let request = Request::parse(&uri, &headers)?;
-    let reader = app.vault.stream(&name)?.reader().await?;
+    let reader = app.vault.readable(&name).await?.reader(request.freshness).await?;
     let start = start(&reader, &request).await?;
     let empty = start >= reader.tail().next_offset() && request.to.is_none_or(|to| start < to);
     if empty && !request.wait.is_zero() {

@@ -13,6 +13,7 @@ use crate::http::request::{media_type, query};
 use crate::limits::{
     DEFAULT_READ_BYTES, DEFAULT_READ_MESSAGES, MAX_JSON_READ_BYTES, MAX_JSON_READ_MESSAGES, MAX_READ_WAIT,
 };
+use crate::log::stream::Freshness;
 
 /// Stored batches as they stand in storage.
 pub(crate) const BATCHES: &str = "application/vnd.messagevault.batches";
@@ -73,6 +74,7 @@ pub(crate) struct Request {
     pub(crate) to: Option<Offset>,
     pub(crate) wait: Duration,
     pub(crate) clamp: bool,
+    pub(crate) freshness: Freshness,
 }
 
 #[derive(Deserialize)]
@@ -86,11 +88,12 @@ struct Parameters {
     wait: Option<u64>,
     #[serde(default)]
     clamp: bool,
+    consistency: Option<String>,
 }
 
 impl Request {
     pub(crate) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
-        let Parameters { from, since, limit, max_bytes, to, wait, clamp } = query(uri)?;
+        let Parameters { from, since, limit, max_bytes, to, wait, clamp, consistency } = query(uri)?;
         let format = Format::accepted(headers)?;
         let (most_messages, most_bytes) = match format {
             Format::Json => (MAX_JSON_READ_MESSAGES, MAX_JSON_READ_BYTES),
@@ -105,6 +108,11 @@ impl Request {
                 wrong(format_args!("from is `{offset}`; it must be `earliest`, `latest` or an offset"))
             })?)),
         };
+        let freshness = match consistency.as_deref() {
+            None => Freshness::Recent,
+            Some("strong") => Freshness::Strong,
+            Some(other) => return Err(wrong(format_args!("consistency is `{other}`; it can be `strong`"))),
+        };
         let wait = wait.unwrap_or(0);
         Ok(Self {
             format,
@@ -114,6 +122,7 @@ impl Request {
             to: to.map(Offset),
             wait: Duration::from_secs(within("wait", wait, 0, MAX_READ_WAIT.as_secs())?),
             clamp,
+            freshness,
         })
     }
 }

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use vault_format::names::Prefix;
 
+use crate::election::{Candidacy, Election};
 use crate::env::Env;
 use crate::http::app::{App, HttpSettings};
 use crate::http::router;
 use crate::log::Options;
-use crate::log::leadership::Leadership;
 use crate::log::vault::Vault;
 use crate::storage::Storage;
 use crate::storage::counted::Counted;
@@ -82,7 +82,7 @@ impl Answer {
 }
 
 /// A server whose vault has no leader.
-pub(super) fn idle(auto_create: bool) -> (Server, Leadership) {
+pub(super) fn idle(auto_create: bool) -> (Server, Election) {
     let env = Env::real();
     let storage: Arc<Counted<dyn Storage>> =
         Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone()))));
@@ -98,14 +98,15 @@ pub(super) fn idle(auto_create: bool) -> (Server, Leadership) {
         storage: "memory",
         prefix: "mv-".to_owned(),
     };
-    let app = App::new(vault.clone(), env, storage, settings);
-    (Server { router: router(Arc::clone(&app)), app }, Leadership::new(vault, over))
+    let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
+    let election = Election::new(vault.clone(), over, candidacy);
+    let app = App::new(vault, env, storage, settings, election.standing());
+    (Server { router: router(Arc::clone(&app)), app }, election)
 }
 
 pub(super) async fn leading(auto_create: bool) -> Server {
-    let (server, mut leadership) = idle(auto_create);
-    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
-    tokio::spawn(async move { leadership.lead(lease, &CancellationToken::new()).await });
+    let (server, mut election) = idle(auto_create);
+    tokio::spawn(async move { election.run(&CancellationToken::new()).await });
     server.app.vault.until_led(Duration::from_secs(5)).await;
     server
 }

@@ -8,10 +8,12 @@ use vault_format::ids::Offset;
 use super::{OpenStream, State, Stream};
 use crate::limits::RECENT_BYTES_PER_STREAM;
 use crate::log::error::Unusable;
+use crate::log::following::{Follower, locate};
+use crate::log::fresh::Fresh;
 use crate::log::meta;
 use crate::log::reader::Reader;
 use crate::log::recent::Recent;
-use crate::log::recover::{RecoverError, Recovered, recover};
+use crate::log::recover::{Purpose, RecoverError, Recovered, recover};
 use crate::log::reign::Reign;
 use crate::log::retry::Backoff;
 use crate::log::store::Store;
@@ -87,21 +89,45 @@ impl Stream {
     }
 
     async fn try_recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
-        // What stands in storage counts: another leader may have changed it.
-        let meta = meta::read(&self.context, &self.container).await?;
-        self.set_meta(meta.clone());
-        let store = Store {
-            storage: Arc::clone(&self.context.storage),
-            env: self.context.env.clone(),
-            container: self.container.clone(),
-            id: meta.id,
-        };
-        let recovered = recover(&store, reign, meta.settings.segment_bytes, meta.begun).await?;
-        if !meta.begun && !recovered.segments.is_empty() {
+        let (store, begun) = self.store().await?;
+        let segment_bytes = self.meta().settings.segment_bytes;
+        let recovered = recover(&store, Purpose::Lead { reign, segment_bytes }, begun).await?;
+        if !begun && !recovered.segments.is_empty() {
             // A leader ended between making the first segment and putting that on record.
             self.begin().await?;
         }
         Ok((store, recovered))
+    }
+
+    /// The stream as its container says: what stands in storage counts, since another leader may have changed it. And
+    /// whether it has begun.
+    async fn store(&self) -> Result<(Store, bool), Unusable> {
+        let meta = meta::read(&self.context, &self.container).await?;
+        self.set_meta(meta.clone());
+        let (storage, env) = (Arc::clone(&self.context.storage), self.context.env.clone());
+        Ok((Store { storage, env, container: self.container.clone(), id: meta.id }, meta.begun))
+    }
+
+    /// The stream as a follower reads it, found now.
+    pub(super) async fn follow(&self) -> Result<OpenStream, Unusable> {
+        let (store, begun) = self.store().await?;
+        let recovered = locate(&store, begun).await?;
+        let follower = Some(Follower::new(&recovered));
+        let reader = self.reader_at(store, &recovered);
+        let fault = Mutex::new(recovered.fault);
+        Ok(OpenStream { reader, requests: None, term: None, follower, fault, confirmed: Fresh::default() })
+    }
+
+    fn reader_at(&self, store: Store, recovered: &Recovered) -> Reader {
+        let segment = recovered.segments.last().map_or(Offset::ZERO, |segment| segment.base);
+        let shown = Shown {
+            tail: watch::Sender::new(Tail { segment, chain: recovered.chain }),
+            segments: Arc::new(RwLock::new(recovered.segments.clone())),
+            recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
+            stalled: Arc::default(),
+        };
+        let (blocks, heads) = (Arc::clone(&self.context.blocks), Arc::clone(&self.context.heads));
+        Reader { store, shown, blocks, heads }
     }
 
     fn start(
@@ -111,31 +137,31 @@ impl Stream {
         recovered: &Recovered,
         command: watch::Receiver<Command>,
     ) -> (Arc<OpenStream>, Option<Writer>) {
-        let segment = recovered.segments.last().map_or(Offset::ZERO, |segment| segment.base);
-        let shown = Shown {
-            tail: watch::Sender::new(Tail { segment, chain: recovered.chain }),
-            segments: Arc::new(RwLock::new(recovered.segments.clone())),
-            recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
-            stalled: Arc::default(),
-        };
+        let reader = self.reader_at(store.clone(), recovered);
         let (sender, requests) = mpsc::unbounded_channel();
         let stream = Arc::clone(self);
         let parts = WriterParts {
-            store: store.clone(),
-            reign,
+            store,
+            reign: reign.clone(),
             segment_bytes: Arc::clone(&self.segment_bytes),
             begin: Box::new(move || {
                 let stream = Arc::clone(&stream);
                 Box::pin(async move { stream.begin().await })
             }),
-            shown: shown.clone(),
+            shown: reader.shown.clone(),
             requests,
             command,
             max_puts_in_flight: self.context.options.max_puts_in_flight,
+            put_interval: self.context.options.put_interval,
         };
-        let (blocks, heads) = (Arc::clone(&self.context.blocks), Arc::clone(&self.context.heads));
-        let reader = Reader { store, shown, blocks, heads };
-        let open = OpenStream { reader, requests: sender, fault: Mutex::default() };
+        let open = OpenStream {
+            reader,
+            requests: Some(sender),
+            term: Some(reign),
+            follower: None,
+            fault: Mutex::default(),
+            confirmed: Fresh::default(),
+        };
         let writer = recovered.fault.is_none().then(|| Writer::new(parts, recovered));
         (Arc::new(open), writer)
     }

@@ -19,7 +19,7 @@ async fn what_was_appended_is_read_from_any_offset_and_time() {
     for from in 0..=26usize {
         assert_eq!(labels_from(&stream, from as u64).await.unwrap(), expected[from..], "from {from}");
     }
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     assert!(reader.size().0 >= 4, "{:?}", reader.size());
     for (n, time) in times.iter().enumerate() {
         assert_eq!(reader.offset_at(*time).await.unwrap(), Offset(n as u64));
@@ -31,7 +31,7 @@ async fn what_was_appended_is_read_from_any_offset_and_time() {
     let next = server.successor().await;
     let stream = next.stream("orders");
     assert_eq!(labels(&stream).await, expected);
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     for (n, time) in times.iter().enumerate() {
         assert_eq!(reader.offset_at(*time).await.unwrap(), Offset(n as u64));
     }
@@ -64,7 +64,7 @@ async fn nothing_is_answered_before_all_that_comes_before_it_is_stored() {
     let second = tokio::spawn(async move { append(&stream_too, "second", 10).await });
     server.env.clock.sleep(Duration::from_secs(2)).await;
     assert!(!second.is_finished(), "the second is stored, but the first is not");
-    assert_eq!(stream.tail().await.unwrap().next_offset(), Offset(1));
+    assert_eq!(stream.reader(Freshness::Recent).await.unwrap().tail().next_offset(), Offset(1));
     assert_eq!(labels(&stream).await.len(), 1, "readers see nothing that is not acknowledged");
     hold.release().await;
     assert_eq!(first.await.unwrap().unwrap().first_offset, Offset(1));
@@ -180,7 +180,7 @@ async fn the_last_messages_are_put_on_record_when_it_gets_quiet_and_at_the_end()
     let server = Server::first(1).await;
     let stream = server.create("orders", 2).await;
     let kinds = async || {
-        let reader = stream.reader().await.unwrap();
+        let reader = stream.reader(Freshness::Recent).await.unwrap();
         let mut cursor = reader.seek(Offset(0)).await.unwrap();
         let mut kinds = Vec::new();
         while let Some(batches) = reader.next(&mut cursor).await.unwrap() {
@@ -197,7 +197,7 @@ async fn the_last_messages_are_put_on_record_when_it_gets_quiet_and_at_the_end()
     server.stop(Command::Finish).await;
     let next = server.successor().await;
     let stream = next.stream("orders");
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     let mut cursor = reader.seek(Offset(1)).await.unwrap();
     let batches = reader.next(&mut cursor).await.unwrap().unwrap();
     let last: Vec<_> = batches.headers().map(|(_, header)| header.kind).collect();
@@ -209,7 +209,7 @@ async fn waiting_readers_wake_when_something_arrives() {
     let server = Server::first(1).await;
     let stream = server.create("orders", 2).await;
     append(&stream, "a", 10).await.unwrap();
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     reader.wait_beyond(Offset(0), PATIENCE).await.unwrap();
     let waiting = tokio::spawn(async move { reader.wait_beyond(Offset(1), PATIENCE).await });
     server.env.clock.sleep(Duration::from_secs(1)).await;
@@ -228,7 +228,7 @@ async fn a_deleted_stream_is_gone_for_those_who_use_it() {
     let racing = Arc::clone(&stream);
     let in_flight = tokio::spawn(async move { append(&racing, "b", 10).await });
     hold.arrived(1).await;
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     let waiting = tokio::spawn(async move { reader.wait_beyond(Offset(1), PATIENCE).await });
     server.vault.delete(&server.name("orders")).await.unwrap();
     assert_eq!(in_flight.await.unwrap(), Err(AppendError::Unknown(Unusable::NotFound)));
@@ -247,14 +247,14 @@ async fn the_orderly_end_comes_although_storage_is_away() {
     first.stop(Command::Finish).await;
     let server = first.beside(2);
     let faulty = Arc::clone(&server.faulty);
-    let Elected { vault, stop, leading } = Elected::on(server).await;
+    let Elected { vault, stop, running, .. } = Elected::leading(server).await;
     let stream = vault.create(&vault.name("orders").unwrap(), SettingsPatch::default()).await.unwrap().1;
     append(&stream, "b", 10).await.unwrap();
     faulty.on(Operation::PutPages).always().then(Fault::Fail(StorageError::Unavailable("away".to_owned())));
     let waiting = tokio::spawn(async move { append(&stream, "c", 10).await });
     first.env.clock.sleep(Duration::from_secs(1)).await;
     stop.cancel();
-    let ended = first.env.timeout(Duration::from_secs(15), leading).await;
+    let ended = first.env.timeout(Duration::from_secs(15), running).await;
     ended.expect("every wait ends").unwrap().unwrap();
     assert_eq!(waiting.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
 }

@@ -172,12 +172,12 @@ async fn a_segment_without_a_page_goes_on_where_the_one_before_it_ended() {
     let racing = Arc::clone(&stream);
     tokio::spawn(async move { append(&racing, "c", 1_900_000).await });
     server.env.clock.sleep(Duration::from_secs(2)).await;
-    let tail = stream.tail().await.unwrap();
+    let tail = stream.reader(Freshness::Recent).await.unwrap().tail();
     assert_eq!((tail.segment, tail.chain.position.0), (Offset(2), 0), "the next segment is made and blank");
     server.stop(Command::Halt).await;
     let next = server.successor().await;
     let after = next.stream("orders");
-    let recovered = after.tail().await.unwrap();
+    let recovered = after.reader(Freshness::Recent).await.unwrap().tail();
     assert_eq!(recovered.next_offset(), Offset(2));
     assert_eq!(recovered.chain.last_timestamp, tail.chain.last_timestamp, "time goes on from there too");
     append(&after, "d", 10).await.unwrap();

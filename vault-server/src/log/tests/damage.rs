@@ -41,7 +41,7 @@ async fn assert_corrupt_from(server: &Server, offset: u64) {
         "{refused:?}"
     );
     assert_eq!(stream.status().condition, Condition::Corrupt);
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     let mut read = 0;
     let end = match reader.seek(Offset(0)).await {
         Err(error) => error,
@@ -99,7 +99,7 @@ async fn a_damaged_head_in_the_middle_is_reported_by_whoever_seeks_there() {
     server.spoil(&blob, 5 * BLOCK_BYTES, |bytes| bytes[3] ^= 1).await;
     let next = server.successor().await;
     let stream = next.stream("orders");
-    let reader = match stream.reader().await {
+    let reader = match stream.reader(Freshness::Recent).await {
         Ok(reader) => reader,
         Err(error) => panic!("{error}"),
     };
@@ -143,7 +143,7 @@ async fn a_later_format_is_neither_tail_nor_damage() {
     assert!(
         matches!(&refused, AppendError::Unusable(Unusable::Fault(fault)) if fault.code() == "format_too_new")
     );
-    let reader = stream.reader().await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
     assert_eq!(reader.tail().next_offset(), Offset(3));
     assert!(labels_from(&stream, 0).await.is_err(), "the end of what can be read is not the end of the log");
 }
@@ -187,7 +187,7 @@ async fn a_container_that_is_gone_is_not_made_anew_until_it_is_forgotten() {
         assert!(
             matches!(&refused, AppendError::Unusable(Unusable::Fault(fault)) if fault.code() == "data_missing")
         );
-        server.vault.refresh().await.unwrap();
+        server.vault.refresh(crate::log::vault::Absent::IsMissing).await.unwrap();
     }
     assert!(server.vault.create(stream.name(), SettingsPatch::default()).await.is_err());
     append(&other, "the others go on", 10).await.unwrap();

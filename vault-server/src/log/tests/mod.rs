@@ -3,6 +3,7 @@
 mod appending;
 mod crashes;
 mod damage;
+mod following;
 mod takeover;
 
 use std::sync::Arc;
@@ -16,19 +17,21 @@ use vault_format::limits::{BLOCK_BYTES, HEADER_BYTES};
 use vault_format::names::{LEADER_BLOB, Prefix, StreamName};
 use vault_format::record::{Message, Record};
 
+use crate::election::standing::Standing;
+use crate::election::{Candidacy, Conflict, Election};
 use crate::env::Env;
+use crate::limits::LEADER_BYTES;
 use crate::log::appender::Appended;
 use crate::log::context::Options;
 use crate::log::error::{AppendError, ReadError, Unusable};
-use crate::log::leadership::{Leadership, LeadershipError};
 use crate::log::reign::Reign;
 use crate::log::settings::SettingsPatch;
-use crate::log::stream::{Append, Condition, Stream};
+use crate::log::stream::{Append, Condition, Freshness, Stream};
 use crate::log::vault::Vault;
 use crate::log::writer::Command;
 use crate::storage::faulty::Faulty;
 use crate::storage::memory::MemoryStorage;
-use crate::storage::{BlobName, Storage};
+use crate::storage::{BlobName, Metadata, Storage};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,8 +50,10 @@ impl Server {
     async fn first(seed: u64) -> Self {
         let env = Env::controlled(seed);
         let server = Self::on(Arc::new(MemoryStorage::new(env.clone())), env, seed);
-        let (vault, reign_over) = (server.vault.clone(), tokio::sync::mpsc::channel(1).1);
-        Leadership::new(vault, reign_over).make_vault().await.unwrap();
+        let container = server.vault.context.prefix.system_container();
+        server.memory.create_container(&container, &Metadata::new()).await.unwrap();
+        let leader_blob = BlobName { container, name: LEADER_BLOB.to_owned() };
+        server.memory.create_page_blob(&leader_blob, LEADER_BYTES, Term(1)).await.unwrap();
         server.lead().await;
         server
     }
@@ -122,23 +127,32 @@ impl Server {
     }
 }
 
-/// A server that leads through the election, until it is told to stop.
+/// A server that takes part in the election, until it is told to stop.
 struct Elected {
     vault: Vault,
+    faulty: Arc<Faulty<MemoryStorage>>,
+    standing: tokio::sync::watch::Receiver<Standing>,
     stop: CancellationToken,
-    leading: JoinHandle<Result<(), LeadershipError>>,
+    running: JoinHandle<Result<(), Conflict>>,
 }
 
 impl Elected {
-    async fn on(server: Server) -> Self {
-        let Server { vault, reign_over, .. } = server;
-        let mut leadership = Leadership::new(vault.clone(), reign_over);
-        let lease = leadership.acquire(Duration::ZERO).await.unwrap();
+    fn run(server: Server, endpoint: &str) -> Self {
+        let Server { vault, reign_over, faulty, .. } = server;
+        let candidacy = Candidacy { endpoint: endpoint.to_owned(), vault_uid: None };
+        let mut election = Election::new(vault.clone(), reign_over, candidacy);
+        let standing = election.standing();
         let stop = CancellationToken::new();
         let stopping = stop.clone();
-        let leading = tokio::spawn(async move { leadership.lead(lease, &stopping).await });
-        vault.until_led(PATIENCE).await;
-        Self { vault, stop, leading }
+        let running = tokio::spawn(async move { election.run(&stopping).await });
+        Self { vault, faulty, standing, stop, running }
+    }
+
+    /// A server that leads by now.
+    async fn leading(server: Server) -> Self {
+        let elected = Self::run(server, "http://leader");
+        elected.vault.until_led(PATIENCE).await;
+        elected
     }
 
     async fn create(&self, name: &str) -> Arc<Stream> {
@@ -151,7 +165,7 @@ impl Elected {
 
     async fn end(self) {
         self.stop.cancel();
-        self.leading.await.unwrap().unwrap();
+        self.running.await.unwrap().unwrap();
     }
 }
 
@@ -171,7 +185,7 @@ async fn append(stream: &Arc<Stream>, label: &str, bytes: usize) -> Result<Appen
 
 /// The labels of all messages from `from` on, each with its offset.
 async fn labels_from(stream: &Arc<Stream>, from: u64) -> Result<Vec<(u64, String)>, ReadError> {
-    let reader = stream.reader().await?;
+    let reader = stream.reader(Freshness::Recent).await?;
     let mut cursor = reader.seek(Offset(from)).await?;
     let mut labels = Vec::new();
     while let Some(batches) = reader.next(&mut cursor).await? {

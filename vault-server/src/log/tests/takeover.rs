@@ -1,9 +1,9 @@
 //! One leader after another.
 
 use super::*;
+use crate::storage::StorageError;
 use crate::storage::faulty::{Fault, Hold};
 use crate::storage::operation::Operation;
-use crate::storage::{LeaseTarget, StorageError};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_deposed_leader_lands_after_its_successor_claimed_the_stream() {
@@ -97,28 +97,31 @@ async fn leadership_is_one_servers_at_a_time_and_passes_on() {
     let env = Env::controlled(1);
     let memory = Arc::new(MemoryStorage::new(env.clone()));
     let server = |seed| Server::on(Arc::clone(&memory), env.clone(), seed);
-    let first = Elected::on(server(1)).await;
+    let first = Elected::leading(server(1)).await;
+    let second = Elected::run(server(2), "http://second");
     env.clock.sleep(Duration::from_secs(60)).await;
     append(&first.create("orders").await, "a", 10).await.unwrap();
-
-    let Server { vault, reign_over, .. } = server(2);
-    let refused = Leadership::new(vault.clone(), reign_over).acquire(Duration::from_secs(60)).await;
-    assert!(refused.is_err(), "the lease is renewed for as long as it leads");
-    assert!(vault.term().is_none());
+    assert!(
+        first.vault.term().is_some() && second.vault.term().is_none(),
+        "the lease is renewed for as long as it leads"
+    );
+    let leader = second.standing.borrow().leader.clone().unwrap();
+    assert_eq!((leader.endpoint.as_str(), Some(leader.term)), ("http://leader", first.vault.term()));
     let ended = first.vault.clone();
     first.end().await;
     assert!(ended.term().is_none());
-
-    let third = Elected::on(server(3)).await;
-    assert_eq!(append(&third.stream("orders"), "b", 10).await.unwrap().first_offset, Offset(1));
-    third.end().await;
+    let handed_over = env.clock.monotonic();
+    second.vault.until_led(PATIENCE).await;
+    assert!(env.clock.monotonic() - handed_over < Duration::from_secs(1));
+    assert_eq!(append(&second.stream("orders"), "b", 10).await.unwrap().first_offset, Offset(1));
+    second.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_outrun_while_it_holds_the_lease_rises_above_what_it_saw() {
     let env = Env::controlled(1);
     let memory = Arc::new(MemoryStorage::new(env.clone()));
-    let server = Elected::on(Server::on(Arc::clone(&memory), env.clone(), 1)).await;
+    let server = Elected::leading(Server::on(Arc::clone(&memory), env.clone(), 1)).await;
     let stream = server.create("orders").await;
     append(&stream, "a", 10).await.unwrap();
     let first_term = server.vault.term().unwrap();
@@ -140,15 +143,14 @@ async fn a_leader_that_is_outrun_while_it_holds_the_lease_rises_above_what_it_sa
 async fn a_lost_lease_ends_the_leadership() {
     let env = Env::controlled(1);
     let memory = Arc::new(MemoryStorage::new(env.clone()));
-    let Server { vault, reign_over, faulty, .. } = Server::on(Arc::clone(&memory), env.clone(), 1);
-    let mut leadership = Leadership::new(vault.clone(), reign_over);
-    let lease = leadership.acquire(Duration::ZERO).await.unwrap();
-    faulty.on(Operation::RenewLease).then(Fault::Fail(StorageError::PreconditionFailed));
-    let stop = CancellationToken::new();
-    assert!(leadership.lead(lease, &stop).await.is_err());
-    assert!(vault.term().is_none());
-    let target = LeaseTarget::Container(vault.context.prefix.system_container());
-    memory.acquire_lease(&target, Duration::from_secs(15)).await.unwrap();
+    let server = Elected::leading(Server::on(Arc::clone(&memory), env.clone(), 1)).await;
+    let first_term = server.vault.term().unwrap();
+    server.faulty.on(Operation::RenewLease).then(Fault::Fail(StorageError::PreconditionFailed));
+    let mut reign = server.vault.context.reign.subscribe();
+    reign.wait_for(Option::is_none).await.unwrap();
+    server.vault.until_led(PATIENCE).await;
+    assert!(server.vault.term().unwrap() > first_term, "it leads again only under the next term");
+    server.end().await;
 }
 
 #[tokio::test(start_paused = true)]

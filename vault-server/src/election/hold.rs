@@ -1,0 +1,245 @@
+//! A holder's work: keep the lease, obtain a term, show that it lives, lead, and hand over.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vault_format::ids::{Position, Term};
+use vault_format::leader::{LeaderPage, LeaderState};
+
+use super::Seat;
+use super::standing::Leader;
+use super::tenure::{Fallen, Tenure, next_term};
+use crate::limits::{BEAT_EVERY, FINISH_PATIENCE, LEADER_BYTES, LIST_EVERY, LOOK_EVERY};
+use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retry::until_definite;
+use crate::log::vault::Absent;
+use crate::log::writer::Command;
+use crate::storage::{LeaseId, StorageError};
+
+/// How one term ended.
+enum TermEnd {
+    /// The server is to stop.
+    Stopped,
+    /// This term cannot go on; the lease is still held, so that the next one can begin.
+    Over(ReignEnd),
+    Fallen(Fallen),
+}
+
+impl Seat {
+    /// Leads, under one term after the other, for as long as the lease is held. `None`: handed over because of `stop`.
+    pub(super) async fn hold(
+        &self,
+        reign_over: &mut mpsc::Receiver<ReignEnd>,
+        lease: &LeaseId,
+        taken: Duration,
+        stop: &CancellationToken,
+    ) -> Option<Fallen> {
+        let fallen = tokio::select! {
+            biased;
+            fallen = self.renew_on(lease, taken) => Some(fallen),
+            fallen = self.lead_on(reign_over, lease, stop) => fallen,
+        };
+        if fallen.is_some() {
+            self.vault.step_down(Command::Halt).await;
+        }
+        self.vault.context.announced.send_replace(None);
+        self.standing.send_modify(|standing| standing.leader = None);
+        let released = self.storage().release_lease(&self.target(), lease).await;
+        if let Err(error) = released {
+            tracing::info!(%error, "the lease is left to run out");
+        }
+        fallen
+    }
+
+    /// Renews the lease until it is lost or may have run out.
+    async fn renew_on(&self, lease: &LeaseId, taken: Duration) -> Fallen {
+        let mut tenure = Tenure::taken(taken);
+        let target = self.target();
+        let mut why = "no answer came".to_owned();
+        loop {
+            let (due, ends) = (tenure.renew_at(), tenure.ends());
+            self.env().clock.sleep(due.min(ends).saturating_sub(self.now())).await;
+            let sent = self.now();
+            if sent >= ends {
+                return Fallen::LeaseRanOut(why);
+            }
+            let renewed = self.env().timeout(ends - sent, self.storage().renew_lease(&target, lease)).await;
+            match renewed {
+                Ok(Ok(())) => tenure.renewed(sent),
+                Ok(Err(StorageError::PreconditionFailed | StorageError::LeaseHeld)) => {
+                    return Fallen::LeaseLost;
+                }
+                Ok(Err(StorageError::NotFound)) => return Fallen::LeaderGone,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lease could not be renewed, trying again");
+                    why = error.to_string();
+                    tenure.not_renewed(self.now());
+                }
+                Err(_) => return Fallen::LeaseRanOut(why),
+            }
+        }
+    }
+
+    async fn lead_on(
+        &self,
+        reign_over: &mut mpsc::Receiver<ReignEnd>,
+        lease: &LeaseId,
+        stop: &CancellationToken,
+    ) -> Option<Fallen> {
+        let mut at_least = Term::ZERO;
+        loop {
+            let reign = match self.obtain_term(lease, at_least).await {
+                Ok(reign) => reign,
+                Err(error) => return Some(fallen(&error)),
+            };
+            let term = reign.term;
+            tracing::info!(%term, "leading");
+            match self.reign(reign_over, reign, lease, stop).await {
+                TermEnd::Stopped => {
+                    self.hand_over(term, lease).await;
+                    return None;
+                }
+                TermEnd::Over(end) => {
+                    tracing::warn!(?end, "this term is over");
+                    self.vault.step_down(Command::Halt).await;
+                    if let ReignEnd::Outrun(Some(seen)) = end {
+                        at_least = seen;
+                    }
+                }
+                TermEnd::Fallen(fallen) => return Some(fallen),
+            }
+        }
+    }
+
+    /// Raises the number of the leader blob. Only an answered change gives a term.
+    async fn obtain_term(&self, lease: &LeaseId, at_least: Term) -> Result<Reign, StorageError> {
+        loop {
+            let read = || self.storage().read(&self.blob, 0..LEADER_BYTES);
+            let before = until_definite(self.env(), read).await?;
+            let term = next_term(before.sequence_number, at_least, self.env().clock.now());
+            match self.storage().set_sequence_number(&self.blob, term, &before.etag, lease).await {
+                Ok(()) => {
+                    let page = LeaderPage::decode(&before.bytes);
+                    // Where nobody knows how many changes there were, a time is more than that many.
+                    let changes = page.map_or(self.env().clock.now().0, |page| page.changes);
+                    self.vault.begin_changes(changes);
+                    return Ok(Reign { term, leader_blob: self.blob.clone() });
+                }
+                // Carried out or not: read it and set it again.
+                Err(StorageError::Unavailable(why)) => {
+                    tracing::warn!(why, "it is unknown whether a term was obtained, trying again");
+                    self.env().clock.sleep(LOOK_EVERY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Leads under one term.
+    async fn reign(
+        &self,
+        reign_over: &mut mpsc::Receiver<ReignEnd>,
+        reign: Reign,
+        lease: &LeaseId,
+        stop: &CancellationToken,
+    ) -> TermEnd {
+        while reign_over.try_recv().is_ok() {
+            // Notices of earlier terms.
+        }
+        let term = reign.term;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => TermEnd::Stopped,
+            Some(end) = reign_over.recv() => TermEnd::Over(end),
+            error = self.beat_on(term, lease) => TermEnd::Fallen(fallen(&error)),
+            error = self.lead_and_list(reign) => TermEnd::Fallen(fallen(&error)),
+        }
+    }
+
+    /// Rewrites the page every second, and at once where the set of streams has changed. Ends where that proves that
+    /// another leads, or nobody can.
+    async fn beat_on(&self, term: Term, lease: &LeaseId) -> StorageError {
+        let mut changes = self.context().changes.subscribe();
+        let mut beat = 0;
+        loop {
+            let current = *changes.borrow_and_update();
+            match self.write_page(LeaderState::Leading, term, beat, current, lease).await {
+                Ok(()) => {
+                    self.context().announced.send_replace(Some(current));
+                }
+                // The lease tells in time whether this server may go on.
+                Err(
+                    error @ (StorageError::Unavailable(_) | StorageError::Full(_) | StorageError::Refused(_)),
+                ) => {
+                    tracing::warn!(%error, "cannot show that this server lives");
+                }
+                Err(error) => return error,
+            }
+            beat += 1;
+            // Where a lease lasts as long as its holder's process, nobody needs to be shown that it lives.
+            let rest = async {
+                if self.storage().leases_last() && *self.context().announced.borrow() == Some(current) {
+                    std::future::pending::<()>().await;
+                }
+                self.env().clock.sleep(BEAT_EVERY).await;
+            };
+            tokio::select! {
+                () = rest => {}
+                // The sender lives as long as the vault.
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    async fn write_page(
+        &self,
+        state: LeaderState,
+        term: Term,
+        beat: u64,
+        changes: u64,
+        lease: &LeaseId,
+    ) -> Result<(), StorageError> {
+        let endpoint = self.candidacy.endpoint.clone();
+        let page = LeaderPage { state, term, beat, changes, endpoint }.encode();
+        self.storage().put_pages(&self.blob, Position::ZERO, page.into(), term, Some(lease)).await
+    }
+
+    /// Opens the streams to appends and keeps an eye on their containers.
+    async fn lead_and_list(&self, reign: Reign) -> StorageError {
+        let leader = Leader { endpoint: self.candidacy.endpoint.clone(), term: reign.term };
+        if let Err(error) = self.vault.lead(reign).await {
+            return error;
+        }
+        self.standing.send_modify(|standing| {
+            (standing.leader, standing.trouble, standing.listed) = (Some(leader), None, true);
+        });
+        loop {
+            self.env().clock.sleep(LIST_EVERY).await;
+            if let Err(error) = self.vault.refresh(Absent::IsMissing).await {
+                tracing::warn!(%error, "cannot list the containers");
+            }
+        }
+    }
+
+    /// Stores what was accepted and lets the next leader begin at once.
+    async fn hand_over(&self, term: Term, lease: &LeaseId) {
+        let finishing = self.vault.step_down(Command::Finish);
+        if self.env().timeout(FINISH_PATIENCE, finishing).await.is_err() {
+            tracing::warn!("storage does not take what was accepted: it ends unacknowledged");
+            self.vault.step_down(Command::Halt).await;
+        }
+        let changes = *self.context().changes.borrow();
+        if let Err(error) = self.write_page(LeaderState::Free, term, u64::MAX, changes, lease).await {
+            tracing::warn!(%error, "the next leader has to wait until this one is taken for dead");
+        }
+    }
+}
+
+fn fallen(error: &StorageError) -> Fallen {
+    match error {
+        StorageError::PreconditionFailed | StorageError::LeaseHeld => Fallen::LeaseLost,
+        StorageError::NotFound => Fallen::LeaderGone,
+        other => Fallen::Storage(other.to_string()),
+    }
+}

@@ -1,0 +1,130 @@
+//! Which of the servers of a vault leads it.
+//!
+//! ```text
+//!              page free, or silent for 4 s             answered Set Sequence Number
+//!   follower ------------------------------> holder ---------------------------------> leader
+//!      ^   \ break the lease, take it          |  ^                                       |  beats every 1 s,
+//!      |                                       |  +--- outrun while the lease is held ----+  renews every 5 s
+//!      +---------------------------------------+                                          |
+//!      +---- lease lost, ran out, or told to end: streams end, page free, lease released -+
+//! ```
+//!
+//! A lease decides who may try; it protects nothing. What protects the data is the term: see
+//! [`reign`](crate::log::reign) and `log::recover`.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `watch` | what a follower makes of its looks at the leader's page. Pure |
+//! | `tenure` | how long a leader may believe that it leads; the next term. Pure |
+//! | `joining` | making or finding the vault, and refusing another one's |
+//! | `follow` | a follower's work: look, list, take the lease |
+//! | `hold` | a holder's work: renew, obtain a term, beat, lead, hand over |
+//! | [`standing`] | what the rest of the server sees of it |
+
+mod follow;
+mod hold;
+mod joining;
+pub mod standing;
+mod tenure;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch as channel};
+use tokio_util::sync::CancellationToken;
+use vault_format::names::LEADER_BLOB;
+
+pub use self::joining::Conflict;
+use self::standing::Standing;
+use crate::env::Env;
+use crate::limits::LOOK_EVERY;
+use crate::log::context::Context;
+use crate::log::reign::ReignEnd;
+use crate::log::vault::Vault;
+use crate::storage::{BlobName, LeaseTarget, Storage};
+
+/// What a server brings along to an election.
+#[derive(Clone, Debug)]
+pub struct Candidacy {
+    /// The URL at which other servers reach this one; at most
+    /// [`MAX_ENDPOINT_BYTES`](vault_format::limits::MAX_ENDPOINT_BYTES) long.
+    pub endpoint: String,
+    /// The vault that this server is for; `None`: for whichever is there.
+    pub vault_uid: Option<String>,
+}
+
+/// One server's part in the election of its vault's leader.
+#[derive(Debug)]
+pub struct Election {
+    seat: Seat,
+    reign_over: mpsc::Receiver<ReignEnd>,
+}
+
+/// What does not change while a server takes part.
+#[derive(Debug)]
+struct Seat {
+    vault: Vault,
+    candidacy: Candidacy,
+    blob: BlobName,
+    standing: channel::Sender<Standing>,
+}
+
+impl Election {
+    /// For a vault and the receiver that was made with it.
+    #[must_use]
+    pub fn new(vault: Vault, reign_over: mpsc::Receiver<ReignEnd>, candidacy: Candidacy) -> Self {
+        let container = vault.context.prefix.system_container();
+        let blob = BlobName { container, name: LEADER_BLOB.to_owned() };
+        let standing = channel::Sender::new(Standing::default());
+        Self { seat: Seat { vault, candidacy, blob, standing }, reign_over }
+    }
+
+    /// What others see of the election, as it goes on.
+    #[must_use]
+    pub fn standing(&self) -> channel::Receiver<Standing> {
+        self.seat.standing.subscribe()
+    }
+
+    /// Follows and leads, as it comes, until `stop`; then hands over in order. Ends with an error where this server must
+    /// never work for this vault, found out before it did so for the first time.
+    pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Conflict> {
+        loop {
+            let Some((lease, sent)) = self.seat.follow(stop).await? else { return Ok(()) };
+            let held = self.seat.hold(&mut self.reign_over, &lease, sent, stop).await;
+            match held {
+                None => return Ok(()),
+                Some(fallen) => {
+                    tracing::warn!(%fallen, "this server no longer leads");
+                    self.seat.trouble(fallen.to_string());
+                }
+            }
+            // Storage that fails at once is not asked again at once.
+            self.seat.env().clock.sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Seat {
+    fn context(&self) -> &Context {
+        &self.vault.context
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.vault.context.storage
+    }
+
+    fn env(&self) -> &Env {
+        &self.vault.context.env
+    }
+
+    fn target(&self) -> LeaseTarget {
+        LeaseTarget::Blob(self.blob.clone())
+    }
+
+    /// Puts down what is in the way.
+    fn trouble(&self, why: String) {
+        self.standing.send_modify(|standing| standing.trouble = Some(why));
+    }
+}

@@ -1,0 +1,1 @@
+//! Two servers on memory storage and simulated time.

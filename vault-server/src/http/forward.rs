@@ -1,0 +1,199 @@
+//! What a follower hands on to the leader: whatever changes something, and reads that wait for messages to come.
+//!
+//! A request travels one hop at most. It carries the term that the follower knows, and a server that does not lead under
+//! that very term refuses it: an address may have become somebody else's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderName, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use vault_format::ids::Term;
+
+use crate::election::standing::{Leader, Standing};
+use crate::http::app::App;
+use crate::http::body::drain;
+use crate::http::problem::{Code, Problem};
+use crate::limits::{FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS};
+
+/// On a request that a follower has handed on: the term under which it takes this server for the leader.
+pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("message-vault-forwarded");
+
+/// Headers that are about one connection and not about the request.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    EXPECT,
+    HOST,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// The connections to other servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers(reqwest::Client);
+
+impl Peers {
+    /// `longest` is how long the leader may take for an answer.
+    pub(crate) fn new(longest: Duration) -> Self {
+        let client = reqwest::Client::builder()
+            // Servers of one vault reach each other directly.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(FORWARD_CONNECT)
+            .read_timeout(FORWARD_IDLE.max(longest + FORWARD_GRACE))
+            .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
+            .build();
+        Self(client.expect("nothing of this depends on the machine"))
+    }
+}
+
+/// Where a request is carried out.
+enum Place {
+    Here,
+    /// By this leader, and nowhere else.
+    Leader(Leader),
+    /// Better by this leader; here where it cannot be reached.
+    RatherLeader(Leader),
+}
+
+/// Carries a request out here or by the leader.
+pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match place(&app, &request) {
+        Ok(Place::Here) => next.run(request).await,
+        Ok(Place::Leader(leader)) => match relay(&app, &leader, request).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        },
+        Ok(Place::RatherLeader(leader)) => {
+            let (parts, body) = request.into_parts();
+            let copy = Request::from_parts(parts.clone(), Body::empty());
+            match relay(&app, &leader, copy).await {
+                Ok(response) => response,
+                Err(problem) => {
+                    tracing::debug!(?problem, "a read waits here, since the leader does not answer");
+                    next.run(Request::from_parts(parts, body)).await
+                }
+            }
+        }
+        Err(problem) => {
+            let (parts, mut body) = request.into_parts();
+            drain(&app, &parts.headers, &mut body).await;
+            problem.into_response()
+        }
+    }
+}
+
+fn place(app: &App, request: &Request) -> Result<Place, Problem> {
+    let term = app.vault.term();
+    if let Some(mark) = request.headers().get(FORWARDED) {
+        let forwarded = mark.to_str().ok().and_then(|mark| mark.parse().ok()).map(Term).ok_or_else(|| {
+            Problem::new(Code::InvalidParameter, format!("the header `{FORWARDED}` must be a term"))
+        })?;
+        return if term == Some(forwarded) {
+            Ok(Place::Here)
+        } else {
+            let detail = format!("this server does not lead under term {forwarded}; try again soon");
+            Err(Problem::new(Code::NoLeader, detail))
+        };
+    }
+    if term.is_some() || !request.uri().path().starts_with("/streams") {
+        return Ok(Place::Here);
+    }
+    let Standing { leader, listed, .. } = app.standing.borrow().clone();
+    let leader = leader.filter(|leader| leader.endpoint != app.settings.advertise);
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    match leader {
+        Some(leader) if changes => Ok(Place::Leader(leader)),
+        Some(leader) if waits(request) => Ok(Place::RatherLeader(leader)),
+        None if changes => Err(no_leader(app)),
+        // Until this server has found its vault, what it reads might be another's.
+        _ if !listed => {
+            let why = app.why_not_ready().unwrap_or_else(|| "this server has only begun".to_owned());
+            Err(Problem::new(Code::NotReady, why))
+        }
+        _ => Ok(Place::Here),
+    }
+}
+
+fn no_leader(app: &App) -> Problem {
+    let standing = app.standing.borrow();
+    let why = standing.trouble.as_deref().unwrap_or("no leader is known");
+    Problem::new(Code::NoLeader, format!("{why}; try again soon"))
+}
+
+/// Whether a read may be held open until something arrives. Whoever carries it out checks the parameter.
+fn waits(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|parameter| parameter.strip_prefix("wait=").is_some_and(|wait| wait != "0"))
+}
+
+async fn relay(app: &App, leader: &Leader, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut headers = end_to_end(parts.headers);
+    headers.insert(FORWARDED, leader.term.0.into());
+    let changes = parts.method != Method::GET;
+    let mut sending =
+        app.peers.0.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
+    if changes {
+        sending = sending.body(reqwest::Body::wrap_stream(body.into_data_stream()));
+    }
+    let answered = tokio::select! {
+        biased;
+        answered = sending.send() => answered,
+        () = deposed(app, leader.term) => return Err(silent(changes, "another server leads by now")),
+    };
+    let answer = answered.map_err(|error| {
+        let not_sent = error.is_connect();
+        tracing::debug!(error = %error.without_url(), leader = leader.endpoint, "the leader does not answer");
+        silent(changes && !not_sent, "it does not answer")
+    })?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
+    let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    Ok(response)
+}
+
+/// What was sent to a leader that is silent may have been carried out.
+fn silent(changes: bool, why: &str) -> Problem {
+    let problem = Problem::new(Code::NoLeader, format!("the request was handed on to the leader, but {why}"));
+    if changes { problem.with_side_effects() } else { problem }
+}
+
+/// Ends a while after somebody else than the leader of `term` leads.
+async fn deposed(app: &App, term: Term) {
+    let mut standing = app.standing.clone();
+    let theirs = |leader: &Leader| leader.term == term;
+    // Where the election is over, the server is about to end: the client's time-outs apply.
+    if standing.wait_for(|standing| !standing.leader.as_ref().is_some_and(theirs)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    app.env.clock.sleep(FORWARD_GRACE).await;
+}
+
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+    headers
+}

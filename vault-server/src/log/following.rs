@@ -1,0 +1,166 @@
+//! Reading a stream that another server appends to: from the last tail that is known, forward.
+//!
+//! A batch that stands valid behind all before it is in the log for good, whether it is acknowledged yet or not: a write
+//! is not undone, and whoever takes the stream over finds it. So what a follower finds is a prefix of the log, and all
+//! that was acknowledged before it looked is in it.
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use vault_format::chain::Chain;
+use vault_format::header::Kind;
+use vault_format::ids::Position;
+use vault_format::limits::PAGE_BYTES;
+
+use crate::limits::FOLLOW_READ_BYTES;
+use crate::log::error::{StreamFault, Unusable};
+use crate::log::fresh::Fresh;
+use crate::log::reader::Reader;
+use crate::log::recover::{Purpose, RecoverError, Recovered, committed_beyond, corrupt, recover};
+use crate::log::retry::until_definite;
+use crate::log::store::{Segment, Store};
+use crate::log::tail::Tail;
+use crate::storage::StorageError;
+
+/// Finds a stream's tail without changing anything.
+pub(crate) async fn locate(store: &Store, begun: bool) -> Result<Recovered, Unusable> {
+    recover(store, Purpose::Follow, begun).await.map_err(|error| match error {
+        RecoverError::Unusable(unusable) => unusable,
+        RecoverError::Reign(_) => unreachable!("who only follows has no reign that could end"),
+    })
+}
+
+/// Keeps the tail of one stream up with what another server appends.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    looks: Fresh<Result<(), Unusable>>,
+    /// Whether the last segment is sealed and the next one has not been seen.
+    sealed: AtomicBool,
+}
+
+/// What stands at a place.
+enum Step {
+    Moved,
+    Sealed,
+    /// Nothing, or nothing yet.
+    Tail,
+    /// No valid batch, although something is written there or behind: what it means takes a closer look.
+    Doubtful,
+}
+
+impl Follower {
+    pub(crate) fn new(recovered: &Recovered) -> Self {
+        Self { looks: Fresh::default(), sealed: AtomicBool::new(recovered.sealed) }
+    }
+
+    /// Moves the tail forward as far as the log goes by now; a look that began at most `may_be_old` ago will do. Fails
+    /// with a fault where the log is found to be damaged.
+    pub(crate) async fn advance(&self, reader: &Reader, may_be_old: Duration) -> Result<(), Unusable> {
+        self.looks.get(&reader.store.env, may_be_old, async || self.look(reader).await).await
+    }
+
+    async fn look(&self, reader: &Reader) -> Result<(), Unusable> {
+        let mut read_bytes = FOLLOW_READ_BYTES;
+        loop {
+            let Some(segment) = self.segment(reader).await? else { return Ok(()) };
+            match self.step(reader, &segment, read_bytes).await? {
+                // There is more than was thought: the rest goes faster.
+                Step::Moved => read_bytes = (read_bytes * 4).min(vault_format::limits::BLOCK_BYTES),
+                Step::Sealed => self.sealed.store(true, Ordering::Release),
+                Step::Tail => return Ok(()),
+                Step::Doubtful => return self.look_closely(reader).await,
+            }
+        }
+    }
+
+    /// The segment to go on in. `None` where it is not there yet.
+    async fn segment(&self, reader: &Reader) -> Result<Option<Segment>, Unusable> {
+        let tail = reader.tail();
+        let known = reader.segments().last().copied();
+        let (base, chain) = match known {
+            None => (tail.segment, tail.chain),
+            Some(_) if self.sealed.load(Ordering::Acquire) => {
+                (tail.chain.next_offset, tail.chain.in_next_segment())
+            }
+            Some(segment) => return Ok(Some(segment)),
+        };
+        let (store, blob) = (&reader.store, reader.store.blob(base));
+        match until_definite(&store.env, || store.storage.properties(&blob)).await {
+            Ok(properties) => {
+                let segment = Segment { base, bytes: properties.bytes };
+                reader.shown.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment);
+                reader.shown.tail.send_replace(Tail { segment: base, chain });
+                self.sealed.store(false, Ordering::Release);
+                Ok(Some(segment))
+            }
+            Err(StorageError::NotFound) => self.check_none_follows(reader, known).await.map(|()| None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next segment does not exist. Then no later one does either, and the one before it still does.
+    async fn check_none_follows(&self, reader: &Reader, known: Option<Segment>) -> Result<(), Unusable> {
+        let listed = reader.store.segments().await?;
+        let Some(known) = known else { return Ok(()) };
+        if !listed.iter().any(|segment| segment.base == known.base) {
+            return Err(Unusable::NotFound);
+        }
+        match listed.iter().find(|segment| segment.base > known.base) {
+            None => Ok(()),
+            Some(later) if later.base == reader.tail().chain.next_offset => Ok(()),
+            Some(later) => {
+                let detail = format!("segment {:020} follows, but no seal leads to it", later.base);
+                Err(Unusable::Fault(corrupt(&known, reader.tail().chain.position, detail)))
+            }
+        }
+    }
+
+    /// Reads on from the tail, once.
+    async fn step(&self, reader: &Reader, segment: &Segment, read_bytes: u64) -> Result<Step, Unusable> {
+        let store = &reader.store;
+        let mut chain: Chain = reader.tail().chain;
+        let start = chain.position;
+        let end = segment.block_end(start).min(Position(start.0 + read_bytes));
+        if start >= end {
+            return Ok(Step::Doubtful);
+        }
+        let blob = store.blob(segment.base);
+        let read = until_definite(&store.env, || store.storage.read(&blob, start.0..end.0)).await?;
+        let mut sealed = false;
+        let mut rest: &[u8] = &read.bytes;
+        while !sealed && let Ok(batch) = chain.accept(rest) {
+            sealed = batch.header.kind == Kind::Seal;
+            let at = usize::try_from(chain.position.0 - start.0).expect("a block fits in memory");
+            // Only the beginning of a filler is written.
+            rest = read.bytes.get(at..).unwrap_or_default();
+        }
+        if chain.position > start {
+            reader.shown.tail.send_replace(Tail { segment: segment.base, chain });
+            return Ok(if sealed { Step::Sealed } else { Step::Moved });
+        }
+        let page = rest.len().min(usize::try_from(PAGE_BYTES).expect("a page fits in memory"));
+        if rest[..page].iter().any(|byte| *byte != 0) {
+            return Ok(Step::Doubtful);
+        }
+        // Writes on their way may land in any order. Only one that says that this place was committed is evidence.
+        Ok(match committed_beyond(rest, start, &store.id, start, read.sequence_number) {
+            Some(_) => Step::Doubtful,
+            None => Step::Tail,
+        })
+    }
+
+    /// Goes the whole way of a recovery, without changing anything, and takes over what it finds.
+    async fn look_closely(&self, reader: &Reader) -> Result<(), Unusable> {
+        let found = locate(&reader.store, true).await?;
+        let tail = reader.tail();
+        let segment = found.segments.last().map_or(tail.segment, |segment| segment.base);
+        // What was shown once is not taken back.
+        if (segment, found.chain.position) >= (tail.segment, tail.chain.position) {
+            *reader.shown.segments.write().unwrap_or_else(PoisonError::into_inner) = found.segments;
+            reader.shown.tail.send_replace(Tail { segment, chain: found.chain });
+            self.sealed.store(found.sealed, Ordering::Release);
+        }
+        found.fault.map_or(Ok(()), |fault: StreamFault| Err(fault.into()))
+    }
+}
