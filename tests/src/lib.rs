@@ -4,6 +4,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`server`] | the `vault-server` process: start, kill, pause, restart, its log |
+//! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
@@ -12,6 +13,7 @@
 //! | [`package_index`] | this machine's Debian package index, as real input |
 //! | [`wait`] | waits with an end |
 
+pub mod azurite;
 pub mod client;
 pub mod ledger;
 pub mod message;

@@ -32,9 +32,30 @@ pub const FILE_OPEN_BLOBS: usize = 512;
 /// How much of a file the file backend reads at once where it looks for pages that are not zeros.
 pub const FILE_SCAN_BYTES: u64 = 1 << 20;
 
+/// How long connecting to Azure may take: a server that answers at all does so in a fraction of it.
+pub const AZURE_CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// How long a request to Azure may take, its answer included, that moves next to nothing.
+pub const AZURE_SMALL_REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// How long a request to Azure may take, its answer included, that moves up to 4 MiB or goes through a whole blob.
+pub const AZURE_LARGE_REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// How long a connection to Azure is kept that nothing uses.
+pub const AZURE_IDLE_CONNECTION: Duration = Duration::from_secs(60);
+
+/// How long getting a token may take. It is a part of the request that wants the token.
+pub const AZURE_TOKEN_TIME: Duration = Duration::from_secs(4);
+
+/// How long nobody asks for a token again after it was not to be had. Tokens are renewed five minutes before they end,
+/// and requests must not wait for that again and again meanwhile.
+pub const AZURE_TOKEN_PAUSE: Duration = Duration::from_secs(5);
+
 /// A batch goes out in one write.
 const _: () = assert!(BLOCK_BYTES <= MAX_PUT_BYTES);
 const _: () = assert!(FILE_SCAN_BYTES.is_multiple_of(vault_format::limits::PAGE_BYTES));
+const _: () = assert!(AZURE_CONNECT_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
+const _: () = assert!(AZURE_TOKEN_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
 
 // --- the log ---
 

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`memory`] | everything in this process; gone with it |
 //! | [`mod@file`] | one directory; the embedded default |
+//! | [`azure`] | one Azure storage account |
+//! | [`accounts`] | several storages as one |
 //! | [`counted`] | counts the requests to another backend |
 //! | [`faulty`] | fails, delays and tears the requests to another backend, for tests |
 //! | [`conformance`] | the suite |
@@ -26,7 +28,9 @@ use thiserror::Error;
 use vault_format::ids::{Position, Term};
 use vault_format::names::ContainerName;
 
+pub mod accounts;
 mod arguments;
+pub mod azure;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod counted;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use vault_format::ids::{Position, Term};
 
-use super::Failure::{LeaseHeld, NotFound, PreconditionFailed, Refused};
+use super::Failure::{AlreadyExists, LeaseHeld, NotFound, PreconditionFailed, Refused};
 use super::{Bench, Check, LEASE, Outcome, blob, done, equal, fails, holds, no_lease, pages};
 use crate::storage::LeaseTarget;
 
@@ -78,6 +78,8 @@ async fn guards(bench: Bench) -> Outcome {
     fails(GUARDS, storage.clear_pages(&name, 0..512, TERM).await, LeaseHeld)?;
     fails(GUARDS, storage.raise_sequence_number(&name, Term(9)).await, LeaseHeld)?;
     fails(GUARDS, storage.delete_blob(&name, None).await, LeaseHeld)?;
+    let created = storage.create_page_blob(&name, 512, TERM).await;
+    fails("`AlreadyExists` where a blob of that name exists", created, AlreadyExists)?;
     let read = done("a lease guards no reads", storage.read(&name, 0..512).await)?;
     equal(GUARDS, (read.bytes, read.sequence_number), (pages(1, 0), TERM))?;
     done("where a lease is on the blob, `lease` is its holder's", put(0, Some(&lease)).await)?;

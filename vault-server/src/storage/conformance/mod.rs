@@ -65,11 +65,19 @@ pub fn checks() -> Vec<Check> {
 /// Runs every check on storage of its own and panics with all sentences that are broken. `prefix` begins the name of
 /// every container: at most 30 characters that no other run on the same service uses.
 pub async fn run(env: &Env, prefix: &str, storage: impl Fn() -> Arc<dyn Storage>) {
+    run_knowing(env, prefix, &[], storage).await;
+}
+
+/// As [`run`], on an emulator that is known to fail the checks named in `known`. It panics as well when one of those
+/// passes, so that the list stays true.
+pub async fn run_knowing(env: &Env, prefix: &str, known: &[&str], storage: impl Fn() -> Arc<dyn Storage>) {
     let mut broken = Vec::new();
     for (number, check) in checks().into_iter().enumerate() {
         let bench = Bench { storage: storage(), env: env.clone(), prefix: format!("{prefix}{number}-") };
-        if let Err(sentence) = run_one(check, bench).await {
-            broken.push(sentence.to_string());
+        match (run_one(check, bench).await, known.contains(&check.name)) {
+            (Err(sentence), false) => broken.push(sentence.to_string()),
+            (Ok(()), true) => broken.push(format!("{}: it holds, although it is known not to", check.name)),
+            (Ok(()), false) | (Err(_), true) => {}
         }
     }
     assert!(broken.is_empty(), "{} broken:\n{}", broken.len(), broken.join("\n"));

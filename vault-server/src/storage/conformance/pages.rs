@@ -12,6 +12,7 @@ const MIB: u64 = 1 << 20;
 pub(super) const CHECKS: &[Check] = &[
     Check { name: "pages-put-and-read", run: |bench| put_and_read(bench).boxed() },
     Check { name: "pages-refused", run: |bench| refused(bench).boxed() },
+    Check { name: "pages-across-the-end", run: |bench| across_the_end(bench).boxed() },
     Check { name: "pages-largest-put", run: |bench| largest_put(bench).boxed() },
     Check { name: "pages-clear", run: |bench| clear(bench).boxed() },
     Check { name: "pages-ranges", run: |bench| ranges(bench).boxed() },
@@ -57,9 +58,7 @@ async fn refused(bench: Bench) -> Outcome {
     {
         fails(WHOLE, bench.put(&name, at, bytes, TERM).await, Refused)?;
     }
-    for (at, bytes) in
-        [(0, pages(0, 1)), (8 * MIB, pages(1, 1)), (8 * MIB - 512, pages(2, 1)), (1 << 62, pages(1, 1))]
-    {
+    for (at, bytes) in [(0, pages(0, 1)), (8 * MIB, pages(1, 1)), (1 << 62, pages(1, 1))] {
         fails(INSIDE, bench.put(&name, at, bytes, TERM).await, Refused)?;
     }
     let last = u64::MAX - 511;
@@ -70,14 +69,26 @@ async fn refused(bench: Bench) -> Outcome {
         fails(WHOLE, storage.clear_pages(&name, range.clone(), TERM).await, Refused)?;
         fails(WHOLE, storage.page_ranges(&name, range).await, Refused)?;
     }
-    for range in [0..8 * MIB + 512, 8 * MIB..8 * MIB + 512, 1 << 62..(1 << 62) + 512] {
+    for range in [8 * MIB..8 * MIB + 512, 1 << 62..(1 << 62) + 512] {
         fails(INSIDE, storage.clear_pages(&name, range.clone(), TERM).await, Refused)?;
+    }
+    for range in [0..8 * MIB + 512, 8 * MIB..8 * MIB + 512, 1 << 62..(1 << 62) + 512] {
         fails(INSIDE, storage.read(&name, range.clone()).await, Refused)?;
         fails(INSIDE, storage.page_ranges(&name, range).await, Refused)?;
     }
     fails(INSIDE, storage.clear_pages(&name, 512..512, TERM).await, Refused)?;
     fails(INSIDE, storage.read(&name, 512..512).await, Refused)?;
     fails(INSIDE, storage.read(&name, std::ops::Range { start: 1024, end: 512 }).await, Refused)?;
+    let none = done(INSIDE, storage.page_ranges(&name, 0..8 * MIB).await)?;
+    equal("a definite failure changed nothing", none, vec![])
+}
+
+async fn across_the_end(bench: Bench) -> Outcome {
+    const INSIDE: &str = "A range of bytes that is written, cleared or read [...] lies inside the blob";
+    let storage = &bench.storage;
+    let name = bench.make_blob(8 * MIB, TERM).await?;
+    fails(INSIDE, bench.put(&name, 8 * MIB - 512, pages(2, 1), TERM).await, Refused)?;
+    fails(INSIDE, storage.clear_pages(&name, 0..8 * MIB + 512, TERM).await, Refused)?;
     let none = done(INSIDE, storage.page_ranges(&name, 0..8 * MIB).await)?;
     equal("a definite failure changed nothing", none, vec![])
 }

@@ -1,0 +1,116 @@
+//! One Azure storage account: page blobs, whose sequence number is the fence.
+//!
+//! Each request is sent once and ends within its time limit, its answer's body included; whoever wants it sent again
+//! sends it again. Nothing is remembered between requests but connections and tokens.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `requests` | the contract, request by request |
+//! | `leases` | leases on containers and blobs |
+//! | `listings` | answers that come in pages |
+//! | `account` | whether the account can hold a vault at all |
+//! | `errors` | what an answer means |
+//! | `client` | the SDK's clients |
+//! | `shared_key` | signing with an account key |
+//! | `settings` | which account and which way in, from the environment |
+//! | `connection_string` | the form in which Azure's portal gives an account and its key |
+//! | `credentials` | tokens for an identity |
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use azure_storage_blob::{BlobClient, BlobContainerClient, BlobServiceClient};
+use vault_format::names::ContainerName;
+
+use self::errors::Asked;
+use super::{BlobName, ETag, StorageError};
+use crate::env::Env;
+
+mod account;
+mod client;
+mod connection_string;
+mod credentials;
+mod errors;
+mod leases;
+mod listings;
+mod requests;
+mod settings;
+mod shared_key;
+
+pub use settings::{AccountAddress, AzureSettings, from_environment, from_environment_named};
+
+/// A storage account.
+pub struct AzureStorage {
+    account: AccountAddress,
+    service: BlobServiceClient,
+    env: Env,
+}
+
+impl fmt::Debug for AzureStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AzureStorage").field("account", &self.account.name).finish_non_exhaustive()
+    }
+}
+
+impl AzureStorage {
+    /// Makes a client for the account. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` where the system's certificates or the identity's settings cannot be used.
+    pub fn connect(settings: AzureSettings, env: &Env) -> Result<Self, StorageError> {
+        let service = client::service(&settings, env)?;
+        Ok(Self { account: settings.account, service, env: env.clone() })
+    }
+
+    /// The account's name.
+    #[must_use]
+    pub fn account_name(&self) -> &str {
+        &self.account.name
+    }
+
+    fn container(&self, name: &ContainerName) -> BlobContainerClient {
+        self.service.blob_container_client(name.as_str())
+    }
+
+    fn blob(&self, blob: &BlobName) -> BlobClient {
+        self.service.blob_client(blob.container.as_str(), &blob.name)
+    }
+
+    /// Waits for a request, the one place that does.
+    async fn ask<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = azure_core::Result<T>>,
+    ) -> Result<T, StorageError> {
+        self.ask_as(Asked::Other, limit, request).await
+    }
+
+    async fn ask_as<T>(
+        &self,
+        asked: Asked,
+        limit: Duration,
+        request: impl Future<Output = azure_core::Result<T>>,
+    ) -> Result<T, StorageError> {
+        // The SDK's futures are large.
+        match self.env.timeout(limit, Box::pin(request)).await {
+            Ok(answer) => answer.map_err(|error| errors::meaning(&error, asked)),
+            Err(_) => Err(StorageError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+}
+
+/// A header that Azure always sends.
+fn present<T>(header: azure_core::Result<Option<T>>, name: &str) -> Result<T, StorageError> {
+    header.ok().flatten().ok_or_else(|| StorageError::Unavailable(format!("the answer has no {name}")))
+}
+
+/// Answers carry an ETag in quotes, listings of real accounts without.
+fn etag(text: &str) -> ETag {
+    ETag(text.trim_matches('"').to_owned())
+}
+
+fn quoted(etag: &ETag) -> azure_core::http::Etag {
+    format!("\"{}\"", etag.0).into()
+}
