@@ -11,7 +11,9 @@ use clap::{ArgAction, Parser, ValueEnum};
 use vault_format::limits::{MAX_ENDPOINT_BYTES, MAX_VALUE_BYTES};
 use vault_format::names::Prefix;
 
-use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_VAULT_UID_BYTES};
+use crate::limits::{
+    AZURE_PUT_INTERVAL, DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_PUTS_IN_FLIGHT, MAX_VAULT_UID_BYTES,
+};
 
 /// Publish and subscribe with replay: an append-only log on page blobs, with HTTP in front of it.
 ///
@@ -19,7 +21,8 @@ use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_VAULT_UID_BYTES}
 #[derive(Clone, Debug, Parser)]
 #[command(name = "vault-server", version)]
 pub struct Config {
-    /// Where messages are kept: `file:<directory>`, or `memory:`, which loses everything when the server ends.
+    /// Where messages are kept: `azure:` with the account that AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT
+    /// names, `azure:<account or URL>`, `file:<directory>`, or `memory:`, which loses everything when the server ends.
     #[arg(
         long,
         env = "MESSAGEVAULT_STORAGE",
@@ -38,6 +41,17 @@ pub struct Config {
         help_heading = "Storage"
     )]
     pub prefix: Prefix,
+
+    /// Another storage account in which streams may live; can be given several times, or with commas between. Let in by
+    /// AZURE_STORAGE_CONNECTION_STRING_<NAME>, or by the identity.
+    #[arg(
+        long = "account",
+        env = "MESSAGEVAULT_ACCOUNT",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Storage"
+    )]
+    pub accounts: Vec<String>,
 
     /// The vault that this server is for: it refuses to work where it finds another. Without it, it works for the one
     /// that it finds, or makes a new one
@@ -181,6 +195,8 @@ pub enum StorageSetting {
     Memory,
     /// In a directory.
     File(PathBuf),
+    /// In Azure: the account's name or URL, or nothing where the environment says all.
+    Azure(String),
 }
 
 impl StorageSetting {
@@ -188,7 +204,8 @@ impl StorageSetting {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", directory)) if !directory.is_empty() => Ok(Self::File(directory.into())),
-            _ => Err(format!("unknown storage `{text}`: say file:<directory> or memory:")),
+            Some(("azure", account)) => Ok(Self::Azure(account.to_owned())),
+            _ => Err(format!("unknown storage `{text}`: say azure:, file:<directory> or memory:")),
         }
     }
 
@@ -198,6 +215,7 @@ impl StorageSetting {
         match self {
             Self::Memory => "memory",
             Self::File(_) => "file",
+            Self::Azure(_) => "azure",
         }
     }
 
@@ -206,7 +224,7 @@ impl StorageSetting {
     #[must_use]
     pub fn max_puts_in_flight(&self) -> usize {
         match self {
-            Self::Memory => 4,
+            Self::Memory | Self::Azure(_) => MAX_PUTS_IN_FLIGHT,
             Self::File(_) => 2,
         }
     }
@@ -216,6 +234,7 @@ impl StorageSetting {
     pub fn put_interval(&self) -> Duration {
         match self {
             Self::Memory | Self::File(_) => Duration::ZERO,
+            Self::Azure(_) => AZURE_PUT_INTERVAL,
         }
     }
 
@@ -223,6 +242,7 @@ impl StorageSetting {
     fn auto_create(&self) -> bool {
         match self {
             Self::Memory | Self::File(_) => true,
+            Self::Azure(_) => false,
         }
     }
 }
@@ -249,6 +269,9 @@ impl Config {
                  or say --allow-anonymous",
                 config.listen
             )));
+        }
+        if !config.accounts.is_empty() && !matches!(config.storage, StorageSetting::Azure(_)) {
+            return Err(NoConfig::Wrong("--account goes with --storage azure: alone".to_owned()));
         }
         Ok(config)
     }
@@ -348,7 +371,12 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_one_sentence_that_says_what_to_set() {
         for (arguments, says) in [
-            (["--storage", "azure:"], "unknown storage `azure:`: say file:<directory> or memory:"),
+            (
+                ["--storage", "s3:bucket"],
+                "unknown storage `s3:bucket`: say azure:, file:<directory> or memory:",
+            ),
+            (["--account", "two"], "--storage azure:"),
+            (["--vault-uid", "a b"], "printable"),
             (["--storage", "file:"], "unknown storage `file:`"),
             (["--append-timeout", "30"], "500ms, 30s or 2m"),
             (["--append-timeout", "0s"], "from 1ms to a day"),

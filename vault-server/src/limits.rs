@@ -32,6 +32,10 @@ pub const FILE_OPEN_BLOBS: usize = 512;
 /// How much of a file the file backend reads at once where it looks for pages that are not zeros.
 pub const FILE_SCAN_BYTES: u64 = 1 << 20;
 
+/// The shortest time from one write to a page blob in Azure to the next: 250 a second leave half of the 500 requests a
+/// second that a page blob takes to everything else.
+pub const AZURE_PUT_INTERVAL: Duration = Duration::from_millis(4);
+
 /// How long connecting to Azure may take: a server that answers at all does so in a fraction of it.
 pub const AZURE_CONNECT_TIME: Duration = Duration::from_secs(3);
 

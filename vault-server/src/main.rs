@@ -18,6 +18,8 @@ use vault_server::log::Options;
 use vault_server::log::vault::Vault;
 use vault_server::logging;
 use vault_server::storage::Storage;
+use vault_server::storage::accounts::Accounts;
+use vault_server::storage::azure::{self, AzureStorage};
 use vault_server::storage::counted::Counted;
 use vault_server::storage::file::FileStorage;
 use vault_server::storage::memory::MemoryStorage;
@@ -51,19 +53,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     serve::raise_file_limit();
     let env = Env::real();
-    let storage: Arc<Counted<dyn Storage>> = match &config.storage {
-        StorageSetting::Memory => {
-            tracing::warn!("messages are kept in memory: everything is lost when the server ends");
-            Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone()))))
-        }
-        StorageSetting::File(directory) => {
-            Arc::new(Counted::new(Arc::new(FileStorage::open(directory, env.clone())?)))
-        }
-    };
+    let Opened { storage, accounts } = open_storage(&config, &env).await?;
+    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage));
     let options = Options {
         patience: config.request_timeout,
         max_puts_in_flight: config.storage.max_puts_in_flight(),
         put_interval: config.storage.put_interval(),
+        accounts,
     };
     let listener = TcpListener::bind(config.listen)
         .await
@@ -114,6 +110,53 @@ async fn run(config: Config) -> anyhow::Result<()> {
     ending.abort();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Storage as the settings name it.
+struct Opened {
+    storage: Arc<dyn Storage>,
+    /// The accounts in which streams may live, the main one first.
+    accounts: Vec<String>,
+}
+
+async fn open_storage(config: &Config, env: &Env) -> anyhow::Result<Opened> {
+    let storage: Arc<dyn Storage> = match &config.storage {
+        StorageSetting::Memory => {
+            tracing::warn!("messages are kept in memory: everything is lost when the server ends");
+            Arc::new(MemoryStorage::new(env.clone()))
+        }
+        StorageSetting::File(directory) => Arc::new(FileStorage::open(directory, env.clone())?),
+        StorageSetting::Azure(spec) => return open_azure(spec, &config.accounts, env).await,
+    };
+    Ok(Opened { storage, accounts: Vec::new() })
+}
+
+async fn open_azure(spec: &str, further: &[String], env: &Env) -> anyhow::Result<Opened> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut all = vec![azure::from_environment(spec, variable).map_err(anyhow::Error::msg)?];
+    for name in further {
+        all.push(azure::from_environment_named(name, variable).map_err(anyhow::Error::msg)?);
+    }
+    let mut accounts: Vec<(String, Arc<dyn Storage>)> = Vec::new();
+    for settings in all {
+        let name = settings.account().name.clone();
+        anyhow::ensure!(
+            accounts.iter().all(|(other, _)| *other != name),
+            "the storage account `{name}` is named twice"
+        );
+        let storage = AzureStorage::connect(settings, env)?;
+        match storage.why_unfit().await {
+            Ok(None) => {}
+            Ok(Some(why)) => anyhow::bail!(why),
+            // It may come back, and a key or a role may be put right: the status tells until then.
+            Err(error) => {
+                tracing::warn!(account = name, %error, "the storage account cannot be asked what it is")
+            }
+        }
+        accounts.push((name, Arc::new(storage)));
+    }
+    let names = accounts.iter().map(|(name, _)| name.clone()).collect();
+    Ok(Opened { storage: Arc::new(Accounts::new(accounts)), accounts: names })
 }
 
 /// Waits until this server can serve reads, and appends as well where it is the one that will lead; not for ever.

@@ -44,14 +44,14 @@ async fn azurites_account_can_hold_a_vault() {
     let azurite = Azurite::shared();
     let storage = connect(&azurite.connection_string());
     assert_eq!(storage.account_name(), ACCOUNT.0);
-    storage.check_account().await.unwrap();
+    assert_eq!(storage.why_unfit().await, Ok(None));
 }
 
 #[tokio::test]
 async fn an_account_sas_lets_in_for_everything() {
     let azurite = Azurite::shared();
     let storage = with_sas(&azurite, &account_sas(FAR, "rwdlacup"));
-    storage.check_account().await.unwrap();
+    assert_eq!(storage.why_unfit().await, Ok(None));
     storage.create_container(&container("with-sas"), &Metadata::new()).await.unwrap();
     let name = blob("with-sas");
     storage.create_page_blob(&name, 1024, Term(3)).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_wrong_key_is_refused_by_its_code_and_not_shown() {
     let text = format!("AccountName={name};AccountKey={wrong};BlobEndpoint={}", azurite.endpoint());
     let storage = connect(&text);
     for why in [
-        refusal(storage.check_account().await),
+        refusal(storage.why_unfit().await),
         refusal(storage.list_containers("").await),
         refusal(storage.properties(&blob("any")).await),
     ] {

@@ -222,7 +222,7 @@ async fn what_the_child_does() {
         assert!(!why.contains("SECRET"), "{why}");
         return;
     }
-    storage.check_account().await.unwrap();
+    assert_eq!(storage.why_unfit().await, Ok(None));
     let name = container(&format!("entra-{tenant}"));
     storage.create_container(&name, &Metadata::new()).await.unwrap();
     std::fs::write(std::env::var("AZURE_FEDERATED_TOKEN_FILE").unwrap(), "second").unwrap();

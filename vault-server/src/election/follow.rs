@@ -42,6 +42,14 @@ impl Seat {
         let mut watch = Watch::default();
         let mut seen = None;
         loop {
+            // Before anything is read or written it is certain that this is the right vault.
+            if self.standing.borrow().vault_uid.is_none() {
+                self.join_now().await?;
+                if self.standing.borrow().vault_uid.is_none() {
+                    self.env().clock.sleep(LOOK_EVERY).await;
+                    continue;
+                }
+            }
             let sent = self.now();
             match self.storage().read(&self.blob, 0..LEADER_BYTES).await {
                 Ok(read) => {
@@ -54,7 +62,8 @@ impl Seat {
                         return Ok(lease);
                     }
                 }
-                Err(StorageError::NotFound) => self.rejoin().await?,
+                // Somebody has deleted `leader`.
+                Err(StorageError::NotFound) => self.join_now().await?,
                 Err(error) => {
                     let blind = seen.is_none_or(|seen| self.now() - seen >= BLIND_AFTER);
                     if blind {
@@ -67,8 +76,8 @@ impl Seat {
         }
     }
 
-    /// The vault is not there: it is made, for a new vault or where somebody has deleted `leader`.
-    async fn rejoin(&self) -> Result<(), Conflict> {
+    /// Makes or finds the vault. A conflict ends the server only at its start: later, somebody may put it right.
+    async fn join_now(&self) -> Result<(), Conflict> {
         let first = self.standing.borrow().vault_uid.is_none();
         match self.join().await {
             Ok(()) => Ok(()),

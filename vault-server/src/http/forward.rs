@@ -12,9 +12,12 @@ use axum::http::header::{
     CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use tokio::sync::Mutex;
 use vault_format::ids::Term;
 
 use crate::election::standing::{Leader, Standing};
@@ -73,14 +76,20 @@ enum Place {
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match place(&app, &request) {
         Ok(Place::Here) => next.run(request).await,
-        Ok(Place::Leader(leader)) => match relay(&app, &leader, request).await {
-            Ok(response) => response,
-            Err(problem) => problem.into_response(),
-        },
+        Ok(Place::Leader(leader)) => {
+            let (parts, body) = request.into_parts();
+            let (headers, body) = (parts.headers.clone(), SharedBody::new(body));
+            match relay(&app, &leader, parts, Some(body.stream())).await {
+                Ok(response) => response,
+                Err(problem) => {
+                    drain(&app, &headers, &mut *body.0.lock().await).await;
+                    problem.into_response()
+                }
+            }
+        }
         Ok(Place::RatherLeader(leader)) => {
             let (parts, body) = request.into_parts();
-            let copy = Request::from_parts(parts.clone(), Body::empty());
-            match relay(&app, &leader, copy).await {
+            match relay(&app, &leader, parts.clone(), None).await {
                 Ok(response) => response,
                 Err(problem) => {
                     tracing::debug!(?problem, "a read waits here, since the leader does not answer");
@@ -140,16 +149,48 @@ fn waits(request: &Request) -> bool {
     query.split('&').any(|parameter| parameter.strip_prefix("wait=").is_some_and(|wait| wait != "0"))
 }
 
-async fn relay(app: &App, leader: &Leader, request: Request) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+/// A body that is handed on, and whose rest can be thrown away where that fails.
+#[derive(Clone)]
+struct SharedBody(Arc<Mutex<Body>>);
+
+impl SharedBody {
+    fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+
+    fn stream(&self) -> reqwest::Body {
+        reqwest::Body::wrap_stream(futures::stream::unfold(self.clone(), async |shared| {
+            let mut body = shared.0.lock().await;
+            let data = loop {
+                match body.frame().await? {
+                    // Trailers are about one connection.
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) => break Ok(data),
+                        Err(_) => continue,
+                    },
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(body);
+            Some((data, shared))
+        }))
+    }
+}
+
+async fn relay(
+    app: &App,
+    leader: &Leader,
+    parts: Parts,
+    body: Option<reqwest::Body>,
+) -> Result<Response, Problem> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = end_to_end(parts.headers);
     headers.insert(FORWARDED, leader.term.0.into());
-    let changes = parts.method != Method::GET;
+    let changes = body.is_some();
     let mut sending =
         app.peers.0.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
-    if changes {
-        sending = sending.body(reqwest::Body::wrap_stream(body.into_data_stream()));
+    if let Some(body) = body {
+        sending = sending.body(body);
     }
     let answered = tokio::select! {
         biased;

@@ -62,6 +62,7 @@ codes! {
     QueueFull = "queue_full", TOO_MANY_REQUESTS, true, "Too much waits to be written";
     Corrupt = "corrupt", INTERNAL_SERVER_ERROR, false, "Stored data is damaged";
     DataMissing = "data_missing", INTERNAL_SERVER_ERROR, false, "Stored data is missing";
+    TwoAccounts = "two_accounts", INTERNAL_SERVER_ERROR, false, "Two storage accounts have the stream";
     FormatTooNew = "format_too_new", INTERNAL_SERVER_ERROR, false, "A newer server wrote here";
     NoLeader = "no_leader", SERVICE_UNAVAILABLE, true, "No leader is known";
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, true, "The storage took too long";
@@ -155,6 +156,7 @@ impl From<StreamFault> for Problem {
         let code = match fault {
             StreamFault::Corrupt { .. } => Code::Corrupt,
             StreamFault::DataMissing(_) => Code::DataMissing,
+            StreamFault::TwoAccounts(_) => Code::TwoAccounts,
             StreamFault::FormatTooNew { .. } => Code::FormatTooNew,
         };
         Self::new(code, fault.to_string())
@@ -217,6 +219,7 @@ impl From<AdminError> for Problem {
             }
             AdminError::Unusable(unusable) => unusable.into(),
             AdminError::OtherSettings(_) => Self::new(Code::OtherSettings, detail),
+            AdminError::UnknownAccount { .. } => Self::new(Code::InvalidSettings, detail),
             AdminError::TooManyStreams(_) => Self::new(Code::TooManyStreams, detail),
             AdminError::StillDeleting => Self::new(Code::StillDeleting, detail),
             AdminError::Busy => Self::new(Code::Busy, detail),

@@ -19,7 +19,7 @@ use crate::log::store::HeadCache;
 use crate::storage::Storage;
 
 /// What the one who starts a vault may choose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long a request waits for storage before it is told that it did.
     pub patience: Duration,
@@ -27,13 +27,21 @@ pub struct Options {
     pub max_puts_in_flight: usize,
     /// The shortest time from one put of a stream to the next, where storage takes only so many a second.
     pub put_interval: Duration,
+    /// The storage accounts in which streams may live, the one for streams that name none first; empty where the storage
+    /// has no accounts.
+    pub accounts: Vec<String>,
 }
 
 impl Options {
     /// What fits a storage that is a network away.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        Self { patience, max_puts_in_flight: MAX_PUTS_IN_FLIGHT, put_interval: Duration::ZERO }
+        Self {
+            patience,
+            max_puts_in_flight: MAX_PUTS_IN_FLIGHT,
+            put_interval: Duration::ZERO,
+            accounts: Vec::new(),
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub enum StreamFault {
     /// The container or a segment is gone although messages were stored in it.
     #[error("stored data is missing: {0}")]
     DataMissing(String),
+    /// Containers in two storage accounts have the stream's name, and nobody can tell which one is meant.
+    #[error("the accounts {0} both have a container of this name; delete or move the wrong one")]
+    TwoAccounts(String),
     /// A later version of this server wrote here.
     #[error(
         "segment {segment:020} holds a later version of the format at byte {position}; use a newer server"
@@ -40,6 +43,7 @@ impl StreamFault {
         match self {
             Self::Corrupt { .. } => "corrupt",
             Self::DataMissing(_) => "data_missing",
+            Self::TwoAccounts(_) => "two_accounts",
             Self::FormatTooNew { .. } => "format_too_new",
         }
     }
@@ -129,6 +133,14 @@ pub enum AdminError {
     /// It exists with other settings.
     #[error("the stream exists with other settings: {0}")]
     OtherSettings(String),
+    /// It was to be made in a storage account that this server does not know.
+    #[error("the account `{named}` is not one of those that this server uses ({known})")]
+    UnknownAccount {
+        /// What was asked for.
+        named: String,
+        /// What there is.
+        known: String,
+    },
     /// The vault has as many streams as it may.
     #[error("a vault has at most {0} streams")]
     TooManyStreams(usize),

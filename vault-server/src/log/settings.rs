@@ -5,27 +5,32 @@ use thiserror::Error;
 use vault_format::ids::{StreamId, Timestamp};
 use vault_format::limits::{BLOCK_BYTES, DEFAULT_SEGMENT_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
-use crate::storage::Metadata;
+use crate::storage::{ACCOUNT, Metadata};
 
 /// The settings of a stream, all of them set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Settings {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
     pub segment_bytes: u64,
+    /// The storage account that the stream lives in, for ever; `None` where the storage has no accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: DEFAULT_SEGMENT_BYTES }
+        Self { segment_bytes: DEFAULT_SEGMENT_BYTES, account: None }
     }
 }
 
 /// Settings as a caller gives them: what is left out stays as it is, or gets its default in a new stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsPatch {
     /// See [`Settings::segment_bytes`].
     pub segment_bytes: Option<u64>,
+    /// See [`Settings::account`].
+    pub account: Option<String>,
 }
 
 /// A setting that is outside its range.
@@ -51,8 +56,11 @@ impl SettingsPatch {
 
     /// `settings` with what is given here in place of what they say.
     #[must_use]
-    pub fn apply_to(&self, settings: Settings) -> Settings {
-        Settings { segment_bytes: self.segment_bytes.unwrap_or(settings.segment_bytes) }
+    pub fn apply_to(&self, settings: &Settings) -> Settings {
+        Settings {
+            segment_bytes: self.segment_bytes.unwrap_or(settings.segment_bytes),
+            account: self.account.clone().or_else(|| settings.account.clone()),
+        }
     }
 }
 
@@ -91,6 +99,9 @@ impl StreamMeta {
             (CREATED.to_owned(), self.created.to_string()),
             (SEGMENT_BYTES.to_owned(), self.settings.segment_bytes.to_string()),
         ]);
+        if let Some(account) = &self.settings.account {
+            metadata.insert(ACCOUNT.to_owned(), account.clone());
+        }
         if self.begun {
             metadata.insert(BEGUN.to_owned(), "true".to_owned());
         }
@@ -100,13 +111,14 @@ impl StreamMeta {
     /// Reads stored metadata. Names that this version does not know are ignored.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, InvalidMeta> {
         let segment_bytes = number(metadata, SEGMENT_BYTES)?;
-        let patch = SettingsPatch { segment_bytes: Some(segment_bytes) };
+        let account = metadata.get(ACCOUNT).cloned();
+        let patch = SettingsPatch { segment_bytes: Some(segment_bytes), account };
         patch.check().map_err(|_| InvalidMeta { key: SEGMENT_BYTES, found: segment_bytes.to_string() })?;
         let id = text(metadata, ID)?;
         Ok(Self {
             id: id.parse().map_err(|_| InvalidMeta { key: ID, found: format!("`{id}`") })?,
             created: Timestamp(number(metadata, CREATED)?),
-            settings: patch.apply_to(Settings::default()),
+            settings: patch.apply_to(&Settings::default()),
             begun: metadata.contains_key(BEGUN),
         })
     }
@@ -126,7 +138,7 @@ mod tests {
     use super::*;
 
     fn meta(begun: bool) -> StreamMeta {
-        let settings = Settings { segment_bytes: 3 * BLOCK_BYTES };
+        let settings = Settings { segment_bytes: 3 * BLOCK_BYTES, account: begun.then(|| "two".to_owned()) };
         StreamMeta { id: StreamId([7; 16]), created: Timestamp(123), settings, begun }
     }
 
@@ -150,7 +162,7 @@ mod tests {
 
     #[test]
     fn segment_sizes_are_checked() {
-        let check = |bytes| SettingsPatch { segment_bytes: Some(bytes) }.check();
+        let check = |bytes| SettingsPatch { segment_bytes: Some(bytes), account: None }.check();
         assert!(check(BLOCK_BYTES).is_ok() && check(MAX_SEGMENT_BYTES).is_ok());
         for wrong in [0, 1, BLOCK_BYTES + 512, MAX_SEGMENT_BYTES + BLOCK_BYTES] {
             assert!(check(wrong).unwrap_err().to_string().contains(&wrong.to_string()));

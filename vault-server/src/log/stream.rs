@@ -66,6 +66,8 @@ pub enum Condition {
     Corrupt,
     /// See [`StreamFault::DataMissing`].
     DataMissing,
+    /// See [`StreamFault::TwoAccounts`].
+    TwoAccounts,
     /// See [`StreamFault::FormatTooNew`].
     FormatTooNew,
 }
@@ -415,6 +417,28 @@ impl Stream {
         self.record(StreamFault::DataMissing(missing));
     }
 
+    /// Holds the stream back while containers in two accounts have its name, and not any longer.
+    pub(crate) fn set_twice(&self, accounts: Option<String>) {
+        let held_back = matches!(self.fault(), Some(StreamFault::TwoAccounts(_)));
+        match accounts {
+            Some(accounts) if !held_back => self.record(StreamFault::TwoAccounts(accounts)),
+            None if held_back => {
+                // The writer has ended: who wants the stream next opens it anew.
+                self.close();
+                self.command.send_replace(Command::Run);
+            }
+            _ => {}
+        }
+    }
+
+    fn fault(&self) -> Option<StreamFault> {
+        match &*self.state.borrow() {
+            State::Faulted(fault) => Some(fault.clone()),
+            State::Open(open) | State::Following(open) => open.fault(),
+            State::Closed | State::Opening { .. } | State::Deleted => None,
+        }
+    }
+
     /// Ends when the stream is no longer open as it is now.
     pub(crate) async fn until_closed(&self) {
         // The sender lives as long as the stream.
@@ -440,12 +464,7 @@ impl Stream {
 
     /// Whether the stream is known to be without its data.
     pub(crate) fn is_missing(&self) -> bool {
-        let missing = |fault: &StreamFault| matches!(fault, StreamFault::DataMissing(_));
-        match &*self.state.borrow() {
-            State::Faulted(fault) => missing(fault),
-            State::Open(open) | State::Following(open) => open.fault().is_some_and(|fault| missing(&fault)),
-            State::Closed | State::Opening { .. } | State::Deleted => false,
-        }
+        matches!(self.fault(), Some(StreamFault::DataMissing(_)))
     }
 
     /// Holds the stream back from now on.
@@ -466,6 +485,7 @@ fn condition_of(fault: &StreamFault) -> (Condition, Option<String>) {
     let condition = match fault {
         StreamFault::Corrupt { .. } => Condition::Corrupt,
         StreamFault::DataMissing(_) => Condition::DataMissing,
+        StreamFault::TwoAccounts(_) => Condition::TwoAccounts,
         StreamFault::FormatTooNew { .. } => Condition::FormatTooNew,
     };
     (condition, Some(fault.to_string()))

@@ -167,25 +167,33 @@ impl Vault {
         name: &StreamName,
         settings: SettingsPatch,
     ) -> Result<(Created, Arc<Stream>), AdminError> {
+        let wanted = settings.clone();
         match self.stream(name) {
             Ok(stream) if stream.is_missing() => {
                 let missing = stream.status().trouble.unwrap_or_default();
                 return Err(Unusable::Fault(StreamFault::DataMissing(missing)).into());
             }
-            Ok(stream) => return confirm(&stream, settings).map(|()| (Created::Existing, stream)),
+            Ok(stream) => return confirm(&stream, &wanted).map(|()| (Created::Existing, stream)),
             Err(Unusable::NotFound) => {}
             Err(other) => return Err(other.into()),
+        }
+        let mut settings = settings.apply_to(&Settings::default());
+        let accounts = &self.context.options.accounts;
+        match &settings.account {
+            Some(account) if !accounts.contains(account) => {
+                return Err(AdminError::UnknownAccount {
+                    named: account.clone(),
+                    known: accounts.join(", "),
+                });
+            }
+            Some(_) => {}
+            None => settings.account = accounts.first().cloned(),
         }
         if self.stream_count() >= MAX_STREAMS {
             return Err(AdminError::TooManyStreams(MAX_STREAMS));
         }
         let env = &self.context.env;
-        let meta = StreamMeta {
-            id: env.stream_id(),
-            created: env.clock.now(),
-            settings: settings.apply_to(Settings::default()),
-            begun: false,
-        };
+        let meta = StreamMeta { id: env.stream_id(), created: env.clock.now(), settings, begun: false };
         let container = self.context.prefix.container(name);
         let metadata = meta.to_metadata();
         let created =
@@ -202,7 +210,7 @@ impl Vault {
                 let found = meta::read(&self.context, &container).await?;
                 let created = if found.id == meta.id { Created::New } else { Created::Existing };
                 let stream = self.admit(name, found);
-                confirm(&stream, settings).map(|()| (created, stream))
+                confirm(&stream, &wanted).map(|()| (created, stream))
             }
             Err(StorageError::LeaseHeld) => Err(AdminError::StillDeleting),
             Err(error) => Err(Unusable::Storage(error).into()),
@@ -216,10 +224,17 @@ impl Vault {
         settings: SettingsPatch,
     ) -> Result<Arc<Stream>, AdminError> {
         let stream = self.stream(name)?;
+        let current = stream.meta().settings.account;
+        if settings.account.is_some() && settings.account != current {
+            return Err(AdminError::OtherSettings(format!(
+                "it lives in the account `{}`, for ever",
+                current.unwrap_or_default()
+            )));
+        }
         let (vault, changed) = (self.clone(), Arc::clone(&stream));
         self.to_the_end(async move {
             let container = vault.context.prefix.container(changed.name());
-            let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(meta.settings);
+            let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(&meta.settings);
             let meta = meta::update(&vault.context, &container, change).await.map_err(Unusable::from)?;
             changed.set_meta(meta);
             vault.context.count_change();
@@ -297,8 +312,14 @@ impl Vault {
         let listed =
             until_definite(&self.context.env, || self.context.storage.list_containers(prefix)).await?;
         let mut found = BTreeMap::new();
-        for entry in &listed {
+        let mut twice = BTreeMap::new();
+        for (index, entry) in listed.iter().enumerate() {
             let Some(name) = self.context.prefix.stream_of(&entry.name) else { continue };
+            if let Some(before) = index.checked_sub(1).map(|before| &listed[before])
+                && before.name == entry.name
+            {
+                twice.insert(name.clone(), format!("`{}` and `{}`", before.account, entry.account));
+            }
             match StreamMeta::from_metadata(&entry.metadata) {
                 Ok(meta) => {
                     found.insert(name, meta);
@@ -322,7 +343,8 @@ impl Vault {
             }
         }
         for (name, meta) in found {
-            self.admit(&name, meta);
+            let stream = self.admit(&name, meta);
+            stream.set_twice(twice.remove(&name));
         }
         Ok(())
     }
@@ -406,10 +428,11 @@ impl Vault {
     }
 }
 
-fn confirm(stream: &Arc<Stream>, wanted: SettingsPatch) -> Result<(), AdminError> {
+fn confirm(stream: &Arc<Stream>, wanted: &SettingsPatch) -> Result<(), AdminError> {
     let settings = stream.meta().settings;
-    if wanted.apply_to(settings) == settings {
+    if wanted.apply_to(&settings) == settings {
         return Ok(());
     }
-    Err(AdminError::OtherSettings(format!("segment_bytes is {}", settings.segment_bytes)))
+    let account = settings.account.map(|account| format!(", account is `{account}`")).unwrap_or_default();
+    Err(AdminError::OtherSettings(format!("segment_bytes is {}{account}", settings.segment_bytes)))
 }

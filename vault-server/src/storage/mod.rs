@@ -229,7 +229,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// The range may be as long as the blob.
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError>;
 
-    /// Reads a range that lies inside the blob, of a block blob too.
+    /// Reads a range that lies inside the blob, of a block blob too. What is read survives any crash, unless this very
+    /// process wrote it and has no answer yet.
     async fn read(&self, blob: &BlobName, range: Range<u64>) -> Result<BlobRead, StorageError>;
 
     /// Which parts of `range` may hold anything but zeros, in order, in whole pages. Every page that is not all zeros

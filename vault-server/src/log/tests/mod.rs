@@ -93,7 +93,7 @@ impl Server {
     }
 
     async fn create(&self, name: &str, blocks: u64) -> Arc<Stream> {
-        let settings = SettingsPatch { segment_bytes: Some(blocks * BLOCK_BYTES) };
+        let settings = SettingsPatch { segment_bytes: Some(blocks * BLOCK_BYTES), account: None };
         self.vault.create(&self.name(name), settings).await.unwrap().1
     }
 

@@ -12,13 +12,9 @@ const SKU: HeaderName = HeaderName::from_static("x-ms-sku-name");
 const HIERARCHICAL: HeaderName = HeaderName::from_static("x-ms-is-hns-enabled");
 
 impl AzureStorage {
-    /// Asks what kind of account this is. An identity may lack the right to know; then it is taken for a fitting one.
-    ///
-    /// # Errors
-    ///
-    /// `Refused` with the reason where the account has no page blobs or no block blobs, or keys, SAS or token are not
-    /// accepted; what [`StorageError`] says otherwise.
-    pub async fn check_account(&self) -> Result<(), StorageError> {
+    /// Asks what kind of account this is, and answers why it cannot hold a vault: it has no page blobs or no block blobs.
+    /// An identity may lack the right to know; then the account is taken for a fitting one.
+    pub async fn why_unfit(&self) -> Result<Option<String>, StorageError> {
         let answer = self.ask(AZURE_SMALL_REQUEST_TIME, async {
             match self.service.get_account_info(None).await {
                 Ok(answer) => Ok(Some(answer.headers().clone())),
@@ -27,16 +23,16 @@ impl AzureStorage {
             }
         });
         match answer.await? {
-            Some(headers) => unfit(&headers).map_or(Ok(()), |why| {
-                Err(StorageError::Refused(format!("the storage account {} {why}", self.account.name)))
-            }),
+            Some(headers) => {
+                Ok(unfit(&headers).map(|why| format!("the storage account {} {why}", self.account.name)))
+            }
             None => {
                 let account = &self.account.name;
                 tracing::warn!(
                     account,
                     "nobody may tell what kind of account this is; it must be a standard one of kind StorageV2 without hierarchical namespace"
                 );
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -73,6 +73,11 @@ impl Files {
         arguments::check_inside(range, found.properties.bytes)?;
         let path = self.layout.blob(blob);
         let bytes = read_exactly(&found.open.file, range, found.properties.bytes, &path)?;
+        if self.lock.hold().is_none() {
+            // Another process may have written this and not synced it yet: what a power cut could take back must not be
+            // shown to anybody.
+            found.open.file.sync_data().map_err(|error| disk::unknown("syncing", &path, &error))?;
+        }
         let properties = found.properties;
         Ok(BlobRead {
             bytes: bytes.into(),
