@@ -8,6 +8,7 @@
 //! | [`client`] | ordinary requests |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
+//! | [`shared_access`] | shared access signatures, as account keys make them |
 //! | [`ledger`] | what producers were told, held against what is stored |
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`package_index`] | this machine's Debian package index, as real input |
@@ -21,4 +22,5 @@ pub mod package_index;
 pub mod raw;
 pub mod segments;
 pub mod server;
+pub mod shared_access;
 pub mod wait;

@@ -1,8 +1,5 @@
 //! Ways in that need no identity: account keys and shared access signatures.
 
-use azure_core::credentials::Secret;
-use azure_core::hmac::hmac_sha256;
-use azure_core::http::Url;
 use bytes::Bytes;
 use vault_format::ids::{Position, Term};
 use vault_server::storage::azure::AzureStorage;
@@ -17,22 +14,8 @@ const WRONG: &str = "AuthorizationFailure";
 const FAR: &str = "2100-01-01T00:00:00Z";
 const PAST: &str = "2020-01-01T00:00:00Z";
 
-/// A signature for everything in the account until `expiry`, as Azure's documentation of account SAS has it.
 fn account_sas(expiry: &str, permissions: &str) -> String {
-    let (version, services, types) = ("2022-11-02", "b", "sco");
-    let (name, key) = ACCOUNT;
-    let text = format!("{name}\n{permissions}\n{services}\n{types}\n\n{expiry}\n\n\n{version}\n\n");
-    let signature = hmac_sha256(&text, &Secret::new(key)).unwrap();
-    let mut url = Url::parse("http://x/").unwrap();
-    url.query_pairs_mut().extend_pairs([
-        ("sv", version),
-        ("ss", services),
-        ("srt", types),
-        ("sp", permissions),
-        ("se", expiry),
-        ("sig", signature.as_str()),
-    ]);
-    url.query().unwrap().to_owned()
+    vault_tests::shared_access::account_sas(ACCOUNT, expiry, permissions)
 }
 
 fn with_sas(azurite: &Azurite, sas: &str) -> AzureStorage {

@@ -4,6 +4,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `append` | producers in a closed loop, beside the bare disk |
+//! | `azure` | the server on Azurite, beside bare Put Pages; storage requests by rate |
 //! | `replay` | one consumer that reads a whole stream, beside nginx |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
@@ -14,6 +15,7 @@
 //! | `figures` | medians, percentiles, rounding |
 
 mod append;
+mod azure;
 mod connection;
 mod disk;
 mod figures;
@@ -68,6 +70,8 @@ enum Name {
     Replay,
     Growth,
     Memory,
+    AzureAppend,
+    AzureRequests,
 }
 
 impl Options {
@@ -115,6 +119,8 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::AppendSingles => ("append_singles", append::singles(options).context("append_singles")?),
         Name::Replay => ("replay", replay::measure(options).context("replay")?),
         Name::Growth => ("growth", growth::measure(options).context("growth")?),
+        Name::AzureAppend => ("azure_append", azure::append(options).context("azure_append")?),
+        Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),
         Name::Memory => ("memory", memory::measure(options).context("memory")?),
     })
 }
