@@ -35,7 +35,9 @@ struct Account {
 impl Account {
     fn of_environment() -> Self {
         let text = std::env::var(VARIABLE).unwrap_or_else(|_| {
-            panic!("set {VARIABLE} to the connection string, with its key, of an account that may be written to")
+            panic!(
+                "set {VARIABLE} to the connection string, with its key, of an account that may be written to"
+            )
         });
         let settings = from_environment("", |name| std::env::var(name).ok()).unwrap();
         let parts: HashMap<_, _> = text.split(';').filter_map(|part| part.split_once('=')).collect();

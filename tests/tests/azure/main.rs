@@ -6,6 +6,7 @@ use vault_server::env::Env;
 use vault_server::storage::azure::{AzureStorage, from_environment};
 use vault_server::storage::{BlobName, StorageError};
 
+mod accounts;
 mod conformance;
 mod credentials;
 mod entra;

@@ -95,6 +95,33 @@ async fn four_puts_are_in_flight_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn storage_that_takes_only_so_many_writes_gets_no_more_and_larger_ones() {
+    let first = Server::first(1).await;
+    first.stop(Command::Finish).await;
+    let interval = Duration::from_millis(4);
+    let server = first.with(Options { put_interval: interval, ..Options::new(PATIENCE) });
+    server.lead().await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let started = server.env.clock.monotonic();
+    for n in 0..100 {
+        append(&stream, &format!("one after the other {n}"), 10).await.unwrap();
+    }
+    assert!(server.env.clock.monotonic() - started >= 99 * interval);
+    let started = server.env.clock.monotonic();
+    let appends: Vec<_> = (0..100)
+        .map(|n| {
+            let stream = Arc::clone(&stream);
+            tokio::spawn(async move { append(&stream, &format!("all at once {n}"), 10).await })
+        })
+        .collect();
+    for append in appends {
+        append.await.unwrap().unwrap();
+    }
+    assert!(server.env.clock.monotonic() - started <= 3 * interval, "what waits goes out together");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expected_offset_is_refused_only_when_the_refusal_is_certain() {
     let server = Server::first(1).await;
     let stream = server.create("orders", 2).await;

@@ -1,5 +1,6 @@
 //! The log on memory storage whose requests go wrong as planned. Time is the runtime's, paused.
 
+mod accounts;
 mod appending;
 mod crashes;
 mod damage;
@@ -51,7 +52,8 @@ impl Server {
         let env = Env::controlled(seed);
         let server = Self::on(Arc::new(MemoryStorage::new(env.clone())), env, seed);
         let container = server.vault.context.prefix.system_container();
-        server.memory.create_container(&container, &Metadata::new()).await.unwrap();
+        let named = Metadata::from([("vault_uid".to_owned(), "tested".to_owned())]);
+        server.memory.create_container(&container, &named).await.unwrap();
         let leader_blob = BlobName { container, name: LEADER_BLOB.to_owned() };
         server.memory.create_page_blob(&leader_blob, LEADER_BYTES, Term(1)).await.unwrap();
         server.lead().await;
@@ -63,11 +65,26 @@ impl Server {
         Self::on(Arc::clone(&self.memory), self.env.clone(), seed)
     }
 
+    /// Another server on the same storage, with other options.
+    fn with(&self, options: Options) -> Self {
+        let (memory, env) = (Arc::clone(&self.memory), self.env.clone());
+        let faulty = Arc::new(Faulty::new(Arc::clone(&memory), env.clone(), 1));
+        Self::over(memory, env, faulty, options)
+    }
+
     fn on(memory: Arc<MemoryStorage>, env: Env, seed: u64) -> Self {
         let faulty = Arc::new(Faulty::new(Arc::clone(&memory), env.clone(), seed));
+        Self::over(memory, env, faulty, Options::new(PATIENCE))
+    }
+
+    fn over(
+        memory: Arc<MemoryStorage>,
+        env: Env,
+        faulty: Arc<Faulty<MemoryStorage>>,
+        options: Options,
+    ) -> Self {
         let storage: Arc<dyn Storage> = faulty.clone();
-        let (vault, reign_over) =
-            Vault::new(storage, env.clone(), Prefix::new("mv-").unwrap(), Options::new(PATIENCE));
+        let (vault, reign_over) = Vault::new(storage, env.clone(), Prefix::new("mv-").unwrap(), options);
         Self { env, memory, faulty, vault, reign_over }
     }
 
