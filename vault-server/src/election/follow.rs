@@ -29,6 +29,7 @@ impl Seat {
     }
 
     async fn follow_on(&self) -> Result<(LeaseId, Duration), Conflict> {
+        self.find_vault().await?;
         // What the page says of the streams, for the one that lists them.
         let changes = channel::Sender::new(None);
         tokio::select! {
@@ -50,11 +51,17 @@ impl Seat {
                     self.note(page.as_ref().ok());
                     changes.send_replace(Some(page.as_ref().map_or(0, |page| page.changes)));
                     let look = Look { sent, answered: self.now(), etag: read.etag, page };
-                    if let Some(lease) = self.act_on(watch.saw(&look)).await {
-                        return Ok(lease);
+                    if let Some((lease, sent)) = self.act_on(watch.saw(&look)).await {
+                        if self.still_ours(&lease).await {
+                            return Ok((lease, sent));
+                        }
+                        self.find_vault().await?;
+                        watch = Watch::default();
                     }
                 }
-                Err(StorageError::NotFound) => self.rejoin().await?,
+                Err(StorageError::NotFound) => {
+                    self.try_to_join().await?;
+                }
                 Err(error) => {
                     let blind = seen.is_none_or(|seen| self.now() - seen >= BLIND_AFTER);
                     if blind {
@@ -67,18 +74,39 @@ impl Seat {
         }
     }
 
-    /// The vault is not there: it is made, for a new vault or where somebody has deleted `leader`.
-    async fn rejoin(&self) -> Result<(), Conflict> {
+    /// Makes or finds the vault, however long that takes. Nothing in it is looked at before.
+    async fn find_vault(&self) -> Result<(), Conflict> {
+        while !self.try_to_join().await? {
+            self.env().clock.sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the vault where it is not there, as a new one or where somebody has deleted it, or checks that it is the
+    /// right one. Whether that succeeded; a conflict ends a server only before it has worked for its vault.
+    async fn try_to_join(&self) -> Result<bool, Conflict> {
         let first = self.standing.borrow().vault_uid.is_none();
         match self.join().await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(JoinError::Conflict(conflict)) if first => Err(conflict),
             Err(error) => {
                 tracing::warn!(%error, "cannot work for the vault");
                 self.trouble(error.to_string());
-                Ok(())
+                Ok(false)
             }
         }
+    }
+
+    /// Whether the lease just taken is one of the right vault: another's may have come to stand in its place. Gives it
+    /// back where it is not.
+    async fn still_ours(&self, lease: &LeaseId) -> bool {
+        let Err(error) = self.make_container().await else { return true };
+        tracing::warn!(%error, "the lease is given back");
+        self.trouble(error.to_string());
+        if let Err(error) = self.storage().release_lease(&self.target(), lease).await {
+            tracing::info!(%error, "the lease is left to run out");
+        }
+        false
     }
 
     /// Keeps the list of streams as new as the page says that it should be.

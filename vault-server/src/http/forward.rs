@@ -12,7 +12,7 @@ use axum::http::header::{
     CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderName, Method};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use vault_format::ids::Term;
@@ -45,8 +45,8 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 pub(crate) struct Peers(reqwest::Client);
 
 impl Peers {
-    /// `longest` is how long the leader may take for an answer.
-    pub(crate) fn new(longest: Duration) -> Self {
+    /// `longest` is how long the leader may take for an answer, `idle` how long it keeps a connection that is idle.
+    pub(crate) fn new(longest: Duration, idle: Duration) -> Self {
         let client = reqwest::Client::builder()
             // Servers of one vault reach each other directly.
             .no_proxy()
@@ -55,6 +55,8 @@ impl Peers {
             .connect_timeout(FORWARD_CONNECT)
             .read_timeout(FORWARD_IDLE.max(longest + FORWARD_GRACE))
             .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
+            // What is sent on a connection that the leader is closing may have been carried out or not.
+            .pool_idle_timeout(idle / 2)
             .build();
         Self(client.expect("nothing of this depends on the machine"))
     }
@@ -80,10 +82,16 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
         Ok(Place::RatherLeader(leader)) => {
             let (parts, body) = request.into_parts();
             let copy = Request::from_parts(parts.clone(), Body::empty());
-            match relay(&app, &leader, copy).await {
-                Ok(response) => response,
-                Err(problem) => {
-                    tracing::debug!(?problem, "a read waits here, since the leader does not answer");
+            let relayed = tokio::select! {
+                relayed = relay(&app, &leader, copy) => relayed,
+                // Carried out here it is answered at once.
+                () = app.stopping.cancelled() => Err(silent(false, "this server is ending")),
+            };
+            match relayed {
+                // What no longer leads, or cannot read now, says so: the other server may do better.
+                Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => response,
+                refused => {
+                    tracing::debug!(?refused, "a read waits here, since the leader does not carry it out");
                     next.run(Request::from_parts(parts, body)).await
                 }
             }

@@ -151,9 +151,6 @@ pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<P
         let detail = format!("query parameters: limit is {limit}; it must be from 1 to {MAX_STREAMS}");
         return Err(Problem::new(Code::InvalidParameter, detail));
     }
-    if app.vault.term().is_none() {
-        return Err(Unusable::NoLeader.into());
-    }
     let (streams, more) = app.vault.list(&prefix, start_after.as_deref(), limit);
     let streams: Vec<_> = streams.iter().map(|stream| Summary::of(stream)).collect();
     let next_start_after = streams.last().filter(|_| more).map(|last| last.name.clone());

@@ -98,14 +98,17 @@ impl Context {
 
     /// Nothing is opened under this term any more from now on; the election finds the next one.
     pub(crate) fn reign_is_over(&self, term: Term, end: ReignEnd) {
-        self.reign.send_if_modified(|reign| {
+        let retired = self.reign.send_if_modified(|reign| {
             let ours = reign.as_ref().is_some_and(|reign| reign.term == term);
             if ours {
                 *reign = None;
             }
             ours
         });
-        // A full channel holds a notice already.
-        let _ = self.reign_ends.try_send(end);
+        // Who finds out late that an earlier term is over says nothing about the one that is in force by now. And a full
+        // channel holds a notice already.
+        if retired {
+            let _ = self.reign_ends.try_send(end);
+        }
     }
 }

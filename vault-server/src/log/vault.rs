@@ -1,6 +1,6 @@
 //! The set of streams of one vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -249,6 +249,8 @@ impl Vault {
         match deleted.await {
             Ok(()) | Err(StorageError::NotFound) => {
                 self.forget(stream);
+                // Who listed the streams when this was announced has seen the container still.
+                self.context.count_change();
                 tracing::info!(stream = %stream.name(), "stream deleted");
                 Ok(())
             }
@@ -312,16 +314,21 @@ impl Vault {
         for stream in &known {
             match (found.get(stream.name()), absent) {
                 (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
-                    stream.set_meta(meta.clone())
+                    stream.set_meta(meta.clone());
                 }
                 (Some(_), Absent::IsMissing) => {}
                 // Deleted, or deleted and made anew, through another server.
                 (_, Absent::WasDeleted) => self.forget(stream),
+                // It was told to go, and the answer got lost.
+                (None, Absent::IsMissing) if stream.deletion_was_tried() => self.forget(stream),
                 (None, Absent::IsMissing) if !stream.is_missing() => stream.set_missing(),
                 (None, Absent::IsMissing) => {}
             }
         }
-        for (name, meta) in found {
+        let deleted: BTreeSet<_> =
+            known.iter().filter(|stream| stream.is_deleted()).map(|stream| stream.meta().id).collect();
+        // Of those that were deleted since the listing began it may show what was there before.
+        for (name, meta) in found.into_iter().filter(|(_, meta)| !deleted.contains(&meta.id)) {
             self.admit(&name, meta);
         }
         Ok(())
