@@ -3,7 +3,7 @@
 //! ```text
 //!  0  4  magic "MVLD"            16  8  beat
 //!  4  1  version 1               24  8  changes
-//!  5  1  state                   32  .  endpoint, then zeros
+//!  5  1  flags                   32  .  endpoint, then zeros
 //!  6  2  endpoint length        508  4  crc32c of the 508 bytes before
 //!  8  8  term
 //! ```
@@ -18,6 +18,8 @@ use crate::limits::{LEADER_PAGE_BYTES, MAX_ENDPOINT_BYTES};
 
 const MAGIC: &[u8; 4] = b"MVLD";
 const VERSION: u8 = 1;
+const LEADING: u8 = 1;
+const DELETING: u8 = 2;
 const ENDPOINT_AT: usize = 32;
 const CHECKSUM_AT: usize = LEADER_PAGE_BYTES - 4;
 
@@ -44,6 +46,8 @@ pub struct LeaderPage {
     /// Rises whenever a stream is created, changed or deleted, in all terms together: whoever keeps a list of the streams
     /// sees that it is out of date.
     pub changes: u64,
+    /// Whether a stream may be about to be deleted: one that is missing then was not lost.
+    pub deleting: bool,
     /// The URL at which other servers reach the leader, at most [`MAX_ENDPOINT_BYTES`] long.
     pub endpoint: String,
 }
@@ -70,7 +74,8 @@ impl LeaderPage {
         let mut page = vec![0; LEADER_PAGE_BYTES];
         let mut put = |at: usize, bytes: &[u8]| page[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, MAGIC);
-        put(4, &[VERSION, u8::from(self.state == LeaderState::Leading)]);
+        let leading = if self.state == LeaderState::Leading { LEADING } else { 0 };
+        put(4, &[VERSION, leading | if self.deleting { DELETING } else { 0 }]);
         put(6, &u16::try_from(self.endpoint.len()).expect("at most 400").to_le_bytes());
         put(8, &self.term.0.to_le_bytes());
         put(16, &self.beat.to_le_bytes());
@@ -95,11 +100,11 @@ impl LeaderPage {
         if page[4] != VERSION {
             return Err(InvalidLeaderPage::TooNew(page[4]));
         }
-        let state = match page[5] {
-            0 => LeaderState::Free,
-            1 => LeaderState::Leading,
-            _ => return Err(InvalidLeaderPage::Damaged),
-        };
+        if page[5] & !(LEADING | DELETING) != 0 {
+            return Err(InvalidLeaderPage::Damaged);
+        }
+        let state = if page[5] & LEADING != 0 { LeaderState::Leading } else { LeaderState::Free };
+        let deleting = page[5] & DELETING != 0;
         let length = usize::from(u16::from_le_bytes([page[6], page[7]]));
         if length > MAX_ENDPOINT_BYTES {
             return Err(InvalidLeaderPage::Damaged);
@@ -107,6 +112,6 @@ impl LeaderPage {
         let endpoint = str::from_utf8(&page[ENDPOINT_AT..ENDPOINT_AT + length])
             .map_err(|_| InvalidLeaderPage::Damaged)?
             .to_owned();
-        Ok(Self { state, term: Term(number(8)), beat: number(16), changes: number(24), endpoint })
+        Ok(Self { state, term: Term(number(8)), beat: number(16), changes: number(24), deleting, endpoint })
     }
 }

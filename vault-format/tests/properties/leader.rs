@@ -9,12 +9,13 @@ prop_compose! {
     fn pages()(
         leading in any::<bool>(),
         term in any::<u64>(),
+        deleting in any::<bool>(),
         beat in any::<u64>(),
         changes in any::<u64>(),
         endpoint in "\\PC{0,100}",
     ) -> LeaderPage {
         let state = if leading { LeaderState::Leading } else { LeaderState::Free };
-        LeaderPage { state, term: Term(term), beat, changes, endpoint }
+        LeaderPage { state, term: Term(term), beat, changes, deleting, endpoint }
     }
 }
 
@@ -40,15 +41,28 @@ proptest! {
 #[test]
 fn the_longest_endpoint_fits() {
     let endpoint = "e".repeat(MAX_ENDPOINT_BYTES);
-    let page = LeaderPage { state: LeaderState::Free, term: Term(1), beat: 0, changes: 0, endpoint };
+    let page = LeaderPage {
+        state: LeaderState::Free,
+        term: Term(1),
+        beat: 0,
+        changes: 0,
+        deleting: false,
+        endpoint,
+    };
     assert_eq!(LeaderPage::decode(&page.encode()), Ok(page));
 }
 
 #[test]
 fn a_blank_page_and_a_later_version_are_told_apart_from_damage() {
     assert_eq!(LeaderPage::decode(&[0; LEADER_PAGE_BYTES]), Err(InvalidLeaderPage::Blank));
-    let page =
-        LeaderPage { state: LeaderState::Free, term: Term(1), beat: 0, changes: 0, endpoint: String::new() };
+    let page = LeaderPage {
+        state: LeaderState::Free,
+        term: Term(1),
+        beat: 0,
+        changes: 0,
+        deleting: false,
+        endpoint: String::new(),
+    };
     let mut bytes = page.encode();
     bytes[4] = 2;
     assert_eq!(LeaderPage::decode(&bytes), Err(InvalidLeaderPage::Damaged));

@@ -174,8 +174,8 @@ pub(crate) fn segment(mut bytes: &[u8]) -> String {
 /// The page of the blob `leader`.
 pub(crate) fn leader(bytes: &[u8]) -> String {
     match LeaderPage::decode(bytes) {
-        Ok(LeaderPage { state, term, beat, changes, endpoint }) => format!(
-            "state: {}\nterm: {term}\nbeat: {beat}\nchanges: {changes}\nendpoint: {endpoint:?}\n",
+        Ok(LeaderPage { state, term, beat, changes, deleting, endpoint }) => format!(
+            "state: {}\nterm: {term}\nbeat: {beat}\nchanges: {changes}\ndeleting: {deleting}\nendpoint: {endpoint:?}\n",
             if state == LeaderState::Leading { "leading" } else { "free" }
         ),
         Err(invalid) => format!("{invalid}\n"),

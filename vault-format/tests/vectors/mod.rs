@@ -161,6 +161,7 @@ fn leader_page() -> LeaderPage {
         term: Term(1_700_000_001),
         beat: 258,
         changes: 7,
+        deleting: true,
         endpoint: "http://10.0.0.7:8480".to_owned(),
     }
 }

@@ -15,6 +15,19 @@ use crate::log::retry::Backoff;
 use crate::log::vault::Absent;
 use crate::storage::{LeaseId, StorageError};
 
+/// What the page says of the streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Shown {
+    changes: u64,
+    deleting: bool,
+}
+
+impl Shown {
+    fn of(page: &LeaderPage) -> Self {
+        Self { changes: page.changes, deleting: page.deleting }
+    }
+}
+
 impl Seat {
     /// Follows until this server has the lease; answers it with the time at which it was asked for. `None`: `stop`.
     pub(super) async fn follow(
@@ -29,6 +42,7 @@ impl Seat {
     }
 
     async fn follow_on(&self) -> Result<(LeaseId, Duration), Conflict> {
+        self.find_vault().await?;
         // What the page says of the streams, for the one that lists them.
         let changes = channel::Sender::new(None);
         tokio::select! {
@@ -38,32 +52,32 @@ impl Seat {
     }
 
     /// Looks at the page again and again until the lease is taken.
-    async fn look_on(&self, changes: &channel::Sender<Option<u64>>) -> Result<(LeaseId, Duration), Conflict> {
+    async fn look_on(
+        &self,
+        changes: &channel::Sender<Option<Shown>>,
+    ) -> Result<(LeaseId, Duration), Conflict> {
         let mut watch = Watch::default();
         let mut seen = None;
         loop {
-            // Before anything is read or written it is certain that this is the right vault.
-            if self.standing.borrow().vault_uid.is_none() {
-                self.join_now().await?;
-                if self.standing.borrow().vault_uid.is_none() {
-                    self.env().clock.sleep(LOOK_EVERY).await;
-                    continue;
-                }
-            }
             let sent = self.now();
             match self.storage().read(&self.blob, 0..LEADER_BYTES).await {
                 Ok(read) => {
                     let page = LeaderPage::decode(&read.bytes);
                     seen = Some(self.now());
                     self.note(page.as_ref().ok());
-                    changes.send_replace(Some(page.as_ref().map_or(0, |page| page.changes)));
+                    changes.send_replace(Some(page.as_ref().map_or_else(|_| Shown::default(), Shown::of)));
                     let look = Look { sent, answered: self.now(), etag: read.etag, page };
-                    if let Some(lease) = self.act_on(watch.saw(&look)).await {
-                        return Ok(lease);
+                    if let Some((lease, sent)) = self.act_on(watch.saw(&look)).await {
+                        if self.still_ours(&lease).await {
+                            return Ok((lease, sent));
+                        }
+                        self.find_vault().await?;
+                        watch = Watch::default();
                     }
                 }
-                // Somebody has deleted `leader`.
-                Err(StorageError::NotFound) => self.join_now().await?,
+                Err(StorageError::NotFound) => {
+                    self.try_to_join().await?;
+                }
                 Err(error) => {
                     let blind = seen.is_none_or(|seen| self.now() - seen >= BLIND_AFTER);
                     if blind {
@@ -76,31 +90,56 @@ impl Seat {
         }
     }
 
-    /// Makes or finds the vault. A conflict ends the server only at its start: later, somebody may put it right.
-    async fn join_now(&self) -> Result<(), Conflict> {
+    /// Makes or finds the vault, however long that takes. Nothing in it is looked at before.
+    async fn find_vault(&self) -> Result<(), Conflict> {
+        while !self.try_to_join().await? {
+            self.env().clock.sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the vault where it is not there, as a new one or where somebody has deleted it, or checks that it is the
+    /// right one. Whether that succeeded; a conflict ends a server only before it has worked for its vault.
+    async fn try_to_join(&self) -> Result<bool, Conflict> {
         let first = self.standing.borrow().vault_uid.is_none();
         match self.join().await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(JoinError::Conflict(conflict)) if first => Err(conflict),
             Err(error) => {
                 tracing::warn!(%error, "cannot work for the vault");
                 self.trouble(error.to_string());
-                Ok(())
+                Ok(false)
             }
         }
     }
 
+    /// Whether the lease just taken is one of the right vault: another's may have come to stand in its place. Gives it
+    /// back where it is not.
+    async fn still_ours(&self, lease: &LeaseId) -> bool {
+        let Err(error) = self.make_container().await else { return true };
+        tracing::warn!(%error, "the lease is given back");
+        self.trouble(error.to_string());
+        if let Err(error) = self.storage().release_lease(&self.target(), lease).await {
+            tracing::info!(%error, "the lease is left to run out");
+        }
+        false
+    }
+
     /// Keeps the list of streams as new as the page says that it should be.
-    async fn list_on(&self, mut changes: channel::Receiver<Option<u64>>) {
+    async fn list_on(&self, mut changes: channel::Receiver<Option<Shown>>) {
         let mut backoff = Backoff::default();
+        let mut listed = None;
         loop {
             // The sender lives as long as this runs.
-            let _ = changes.wait_for(|changes| *changes != self.vault.listed_at() && changes.is_some()).await;
+            let _ = changes.wait_for(|shown| shown.is_some() && *shown != listed).await;
             let wanted = *changes.borrow_and_update();
             match self.vault.refresh(Absent::WasDeleted).await {
                 Ok(()) => {
                     backoff = Backoff::default();
-                    self.vault.set_listed_at(wanted);
+                    listed = wanted;
+                    // While a stream is being deleted nobody can tell whether the listing came before or after.
+                    let settled = wanted.filter(|shown| !shown.deleting);
+                    self.vault.set_listed_at(settled.map(|shown| shown.changes));
                     self.standing.send_modify(|standing| standing.listed = true);
                 }
                 Err(error) => {

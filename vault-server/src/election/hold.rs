@@ -1,5 +1,6 @@
 //! A holder's work: keep the lease, obtain a term, show that it lives, lead, and hand over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -122,8 +123,12 @@ impl Seat {
                 Ok(()) => {
                     let page = LeaderPage::decode(&before.bytes);
                     // Where nobody knows how many changes there were, a time is more than that many.
-                    let changes = page.map_or(self.env().clock.now().0, |page| page.changes);
+                    let changes = page.as_ref().map_or(self.env().clock.now().0, |page| page.changes);
                     self.vault.begin_changes(changes);
+                    if page.is_ok_and(|page| page.deleting) {
+                        // The last leader may have deleted one that this server has listed.
+                        self.vault.set_listed_at(None);
+                    }
                     return Ok(Reign { term, leader_blob: self.blob.clone() });
                 }
                 // Carried out or not: read it and set it again.
@@ -201,7 +206,8 @@ impl Seat {
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
         let endpoint = self.candidacy.endpoint.clone();
-        let page = LeaderPage { state, term, beat, changes, endpoint }.encode();
+        let deleting = self.context().deletions.load(Ordering::SeqCst) > 0;
+        let page = LeaderPage { state, term, beat, changes, deleting, endpoint }.encode();
         self.storage().put_pages(&self.blob, Position::ZERO, page.into(), term, Some(lease)).await
     }
 

@@ -62,7 +62,8 @@ impl Seat {
         Ok(())
     }
 
-    async fn make_container(&self) -> Result<String, JoinError> {
+    /// Makes the system container, or checks that it is this vault's; answers the vault's uid.
+    pub(super) async fn make_container(&self) -> Result<String, JoinError> {
         let container = &self.blob.container;
         // A container that was deleted under this server is made again for the same vault.
         let known = self.standing.borrow().vault_uid.clone();

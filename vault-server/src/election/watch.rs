@@ -97,7 +97,14 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn page(state: LeaderState) -> Result<LeaderPage, InvalidLeaderPage> {
-        Ok(LeaderPage { state, term: Term(1), beat: 1, changes: 0, endpoint: "http://a".to_owned() })
+        Ok(LeaderPage {
+            state,
+            term: Term(1),
+            beat: 1,
+            changes: 0,
+            deleting: false,
+            endpoint: "http://a".to_owned(),
+        })
     }
 
     fn look(sent_ms: u32, took_ms: u32, etag: &str) -> Look {

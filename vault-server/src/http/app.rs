@@ -74,6 +74,7 @@ impl App {
         standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
+        let idle = settings.idle_timeout;
         Arc::new(Self {
             vault,
             env,
@@ -83,7 +84,7 @@ impl App {
             connections: AtomicUsize::new(0),
             bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
             standing,
-            peers: Peers::new(longest),
+            peers: Peers::new(longest, idle),
         })
     }
 

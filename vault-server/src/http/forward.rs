@@ -13,7 +13,7 @@ use axum::http::header::{
     UPGRADE,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -48,8 +48,8 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 pub(crate) struct Peers(reqwest::Client);
 
 impl Peers {
-    /// `longest` is how long the leader may take for an answer.
-    pub(crate) fn new(longest: Duration) -> Self {
+    /// `longest` is how long the leader may take for an answer, `idle` how long it keeps a connection that is idle.
+    pub(crate) fn new(longest: Duration, idle: Duration) -> Self {
         let client = reqwest::Client::builder()
             // Servers of one vault reach each other directly.
             .no_proxy()
@@ -58,6 +58,8 @@ impl Peers {
             .connect_timeout(FORWARD_CONNECT)
             .read_timeout(FORWARD_IDLE.max(longest + FORWARD_GRACE))
             .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
+            // What is sent on a connection that the leader is closing may have been carried out or not.
+            .pool_idle_timeout(idle / 2)
             .build();
         Self(client.expect("nothing of this depends on the machine"))
     }
@@ -89,10 +91,16 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
         }
         Ok(Place::RatherLeader(leader)) => {
             let (parts, body) = request.into_parts();
-            match relay(&app, &leader, parts.clone(), None).await {
-                Ok(response) => response,
-                Err(problem) => {
-                    tracing::debug!(?problem, "a read waits here, since the leader does not answer");
+            let relayed = tokio::select! {
+                relayed = relay(&app, &leader, parts.clone(), None) => relayed,
+                // Carried out here it is answered at once.
+                () = app.stopping.cancelled() => Err(silent(false, "this server is ending")),
+            };
+            match relayed {
+                // What no longer leads, or cannot read now, says so: the other server may do better.
+                Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => response,
+                refused => {
+                    tracing::debug!(?refused, "a read waits here, since the leader does not carry it out");
                     next.run(Request::from_parts(parts, body)).await
                 }
             }

@@ -222,6 +222,7 @@ impl From<AdminError> for Problem {
             AdminError::UnknownAccount { .. } => Self::new(Code::InvalidSettings, detail),
             AdminError::TooManyStreams(_) => Self::new(Code::TooManyStreams, detail),
             AdminError::StillDeleting => Self::new(Code::StillDeleting, detail),
+            AdminError::LeadLost => Self::new(Code::NoLeader, detail).with_side_effects(),
             AdminError::Busy => Self::new(Code::Busy, detail),
         }
     }

@@ -1,6 +1,7 @@
 //! What all streams of a vault share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -62,7 +63,9 @@ pub(crate) struct Context {
     pub(crate) reign_ends: mpsc::Sender<ReignEnd>,
     /// Counts the changes of the set of streams that this vault has seen, in all terms together.
     pub(crate) changes: watch::Sender<u64>,
-    /// How many of them the leader's page shows; `None` where nobody keeps that page.
+    /// How many deletions are under way.
+    pub(crate) deletions: AtomicUsize,
+    /// How many of the changes the leader's page shows; `None` where nobody keeps that page.
     pub(crate) announced: watch::Sender<Option<u64>>,
     /// Every stream's task, awaited at the end.
     pub(crate) tasks: TaskTracker,
@@ -88,6 +91,7 @@ impl Context {
             reign: watch::Sender::new(None),
             reign_ends,
             changes: watch::Sender::new(0),
+            deletions: AtomicUsize::new(0),
             announced: watch::Sender::new(None),
             tasks: TaskTracker::new(),
         };
@@ -106,14 +110,17 @@ impl Context {
 
     /// Nothing is opened under this term any more from now on; the election finds the next one.
     pub(crate) fn reign_is_over(&self, term: Term, end: ReignEnd) {
-        self.reign.send_if_modified(|reign| {
+        let retired = self.reign.send_if_modified(|reign| {
             let ours = reign.as_ref().is_some_and(|reign| reign.term == term);
             if ours {
                 *reign = None;
             }
             ours
         });
-        // A full channel holds a notice already.
-        let _ = self.reign_ends.try_send(end);
+        // Who finds out late that an earlier term is over says nothing about the one that is in force by now. And a full
+        // channel holds a notice already.
+        if retired {
+            let _ = self.reign_ends.try_send(end);
+        }
     }
 }

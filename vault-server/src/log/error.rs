@@ -147,6 +147,9 @@ pub enum AdminError {
     /// Storage refuses the name for the moment: a container of that name is still being deleted.
     #[error("storage is still deleting a stream of this name; try again in a minute")]
     StillDeleting,
+    /// Not definite: the stream may have been made, but another server leads by now.
+    #[error("another server leads by now; the stream may have been created")]
+    LeadLost,
     /// Somebody else is changing the stream.
     #[error("somebody else is changing this stream; try again")]
     Busy,

@@ -19,6 +19,7 @@ use crate::log::fresh::Fresh;
 use crate::log::reader::Reader;
 use crate::log::recover::{Purpose, RecoverError, Recovered, committed_beyond, corrupt, recover};
 use crate::log::retry::until_definite;
+use crate::log::settings::StreamMeta;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
 use crate::storage::StorageError;
@@ -101,8 +102,18 @@ impl Follower {
 
     /// The next segment does not exist. Then no later one does either, and the one before it still does.
     async fn check_none_follows(&self, reader: &Reader, known: Option<Segment>) -> Result<(), Unusable> {
-        let listed = reader.store.segments().await?;
-        let Some(known) = known else { return Ok(()) };
+        let store = &reader.store;
+        let Some(known) = known else {
+            // A stream without a segment may have been deleted and made anew without leaving a trace.
+            let metadata = until_definite(&store.env, || store.storage.container_metadata(&store.container));
+            let found = StreamMeta::from_metadata(&metadata.await?);
+            return if found.is_ok_and(|meta| meta.id == store.id) {
+                Ok(())
+            } else {
+                Err(Unusable::NotFound)
+            };
+        };
+        let listed = store.segments().await?;
         if !listed.iter().any(|segment| segment.base == known.base) {
             return Err(Unusable::NotFound);
         }

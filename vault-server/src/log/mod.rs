@@ -34,7 +34,7 @@ mod store;
 pub mod stream;
 pub mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vault;
 pub(crate) mod writer;
 

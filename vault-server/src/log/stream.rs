@@ -13,7 +13,7 @@
 mod life;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -142,6 +142,8 @@ pub struct Stream {
     command: watch::Sender<Command>,
     /// Held by the one who looks for the tail as a follower.
     locating: tokio::sync::Mutex<()>,
+    /// Somebody wanted it deleted, whatever came of it.
+    deletion_tried: AtomicBool,
 }
 
 impl Stream {
@@ -156,6 +158,7 @@ impl Stream {
             state: watch::Sender::new(State::Closed),
             command: watch::Sender::new(Command::Run),
             locating: tokio::sync::Mutex::default(),
+            deletion_tried: AtomicBool::new(false),
         })
     }
 
@@ -242,13 +245,19 @@ impl Stream {
     pub async fn reader(self: &Arc<Self>, freshness: Freshness) -> Result<StreamReader, Unusable> {
         let patience = self.context.options.patience;
         let finding = async {
-            let open = if self.context.reign.borrow().is_some() {
-                self.opened(patience).await?
-            } else {
-                self.followed().await?
-            };
-            self.freshen(&open, freshness).await?;
-            Ok(StreamReader::new(Arc::clone(self), open))
+            let mut looked_anew = false;
+            loop {
+                let open = if self.context.reign.borrow().is_some() {
+                    self.opened(patience).await?
+                } else {
+                    self.followed().await?
+                };
+                match self.freshen(&open, freshness).await {
+                    // Deleted, and perhaps made anew: what stands there now tells.
+                    Err(Unusable::NotFound) if open.is_followed() && !looked_anew => looked_anew = true,
+                    freshened => return freshened.map(|()| StreamReader::new(Arc::clone(self), open)),
+                }
+            }
         };
         self.context.env.timeout(patience, finding).await.unwrap_or(Err(Unusable::TimedOut))
     }
@@ -399,6 +408,7 @@ impl Stream {
 
     /// Ends everything that goes on in a stream that is being deleted.
     pub(crate) fn set_deleted(&self) {
+        self.deletion_tried.store(true, Ordering::Release);
         self.state.send_replace(State::Deleted);
         self.end(Command::Halt);
         self.context.blocks.forget(self.meta().id);
@@ -462,6 +472,11 @@ impl Stream {
         matches!(&*self.state.borrow(), State::Deleted)
     }
 
+    /// Whether it would be no wonder if the container were gone.
+    pub(crate) fn deletion_was_tried(&self) -> bool {
+        self.deletion_tried.load(Ordering::Acquire)
+    }
+
     /// Whether the stream is known to be without its data.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self.fault(), Some(StreamFault::DataMissing(_)))
@@ -472,7 +487,7 @@ impl Stream {
         tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
         self.state.send_modify(|state| match state {
             State::Open(open) | State::Following(open) => {
-                *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault)
+                *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
             }
             State::Deleted => {}
             State::Closed | State::Opening { .. } | State::Faulted(_) => *state = State::Faulted(fault),

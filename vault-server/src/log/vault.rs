@@ -1,7 +1,8 @@
 //! The set of streams of one vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::StreamExt;
@@ -200,6 +201,11 @@ impl Vault {
             until_definite(env, || self.context.storage.create_container(&container, &metadata)).await;
         match created {
             Ok(()) => {
+                // A successor that has listed the streams already would not know this one.
+                let reign = self.context.reign.borrow().clone().ok_or(AdminError::LeadLost)?;
+                if !reign.in_force(&self.context.storage, env, None).await.map_err(Unusable::from)? {
+                    return Err(AdminError::LeadLost);
+                }
                 let stream = self.admit(name, meta);
                 self.context.count_change();
                 tracing::info!(stream = %name, "stream created");
@@ -252,18 +258,27 @@ impl Vault {
     }
 
     async fn delete_now(&self, stream: &Arc<Stream>) -> Result<(), AdminError> {
-        let term = self.term().ok_or(Unusable::NoLeader)?;
-        // First it is known that there is a change, then it is made: whoever leads next and misses the stream must not
-        // take it for lost.
+        let reign = self.context.reign.borrow().clone().ok_or(Unusable::NoLeader)?;
+        let term = reign.term;
+        // First it is known that a stream may go, then it goes: whoever leads next and misses it must not take it for
+        // lost.
+        let deletion = Deletion::begin(&self.context);
         self.announce(term).await?;
         let container = self.context.prefix.container(stream.name());
         let deleted = meta::with_lease(&self.context, &container, async |lease| {
+            // A successor may have opened the stream meanwhile.
+            if !reign.in_force(&self.context.storage, &self.context.env, None).await? {
+                return Err(StorageError::PreconditionFailed);
+            }
             stream.set_deleted();
             self.context.storage.delete_container(&container, &lease).await
         });
         match deleted.await {
             Ok(()) | Err(StorageError::NotFound) => {
                 self.forget(stream);
+                drop(deletion);
+                // Who listed the streams when this was announced has seen the container still.
+                self.context.count_change();
                 tracing::info!(stream = %stream.name(), "stream deleted");
                 Ok(())
             }
@@ -273,6 +288,7 @@ impl Vault {
                 }
                 match error {
                     StorageError::LeaseHeld => Err(AdminError::Busy),
+                    StorageError::PreconditionFailed => Err(Unusable::NoLeader.into()),
                     error => Err(Unusable::Storage(error).into()),
                 }
             }
@@ -333,16 +349,21 @@ impl Vault {
         for stream in &known {
             match (found.get(stream.name()), absent) {
                 (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
-                    stream.set_meta(meta.clone())
+                    stream.set_meta(meta.clone());
                 }
                 (Some(_), Absent::IsMissing) => {}
                 // Deleted, or deleted and made anew, through another server.
                 (_, Absent::WasDeleted) => self.forget(stream),
+                // It was told to go, and the answer got lost.
+                (None, Absent::IsMissing) if stream.deletion_was_tried() => self.forget(stream),
                 (None, Absent::IsMissing) if !stream.is_missing() => stream.set_missing(),
                 (None, Absent::IsMissing) => {}
             }
         }
-        for (name, meta) in found {
+        let deleted: BTreeSet<_> =
+            known.iter().filter(|stream| stream.is_deleted()).map(|stream| stream.meta().id).collect();
+        // Of those that were deleted since the listing began it may show what was there before.
+        for (name, meta) in found.into_iter().filter(|(_, meta)| !deleted.contains(&meta.id)) {
             let stream = self.admit(&name, meta);
             stream.set_twice(twice.remove(&name));
         }
@@ -425,6 +446,22 @@ impl Vault {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {
         self.streams.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A deletion under way, which the leader's page shows.
+struct Deletion<'a>(&'a Context);
+
+impl<'a> Deletion<'a> {
+    fn begin(context: &'a Context) -> Self {
+        context.deletions.fetch_add(1, Ordering::SeqCst);
+        Self(context)
+    }
+}
+
+impl Drop for Deletion<'_> {
+    fn drop(&mut self) {
+        self.0.deletions.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The router, driven in process on storage in memory.
 
 mod append;
+mod forward;
 mod problems;
 mod read;
 mod streams;

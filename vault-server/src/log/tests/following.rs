@@ -101,6 +101,23 @@ async fn a_follower_finds_streams_that_are_deleted_and_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_made_anew_is_not_taken_for_the_one_before() {
+    let leader = Server::first(1).await;
+    let follower = leader.beside(2);
+    for before in [0, 1] {
+        let stream = leader.create("orders", 2).await;
+        for _ in 0..before {
+            append(&stream, "old", 10).await.unwrap();
+        }
+        assert_eq!(followed(&follower, "orders").await.unwrap().len(), before);
+        leader.vault.delete(&leader.name("orders")).await.unwrap();
+        append(&leader.create("orders", 2).await, "new", 10).await.unwrap();
+        assert_eq!(followed(&follower, "orders").await.unwrap(), ["new"], "what was acknowledged is seen");
+        leader.vault.delete(&leader.name("orders")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_at_a_follower_gets_what_is_appended() {
     let leader = Server::first(1).await;
     let follower = leader.beside(2);

@@ -52,8 +52,8 @@ impl Server {
         let env = Env::controlled(seed);
         let server = Self::on(Arc::new(MemoryStorage::new(env.clone())), env, seed);
         let container = server.vault.context.prefix.system_container();
-        let named = Metadata::from([("vault_uid".to_owned(), "tested".to_owned())]);
-        server.memory.create_container(&container, &named).await.unwrap();
+        let metadata = Metadata::from([("vault_uid".to_owned(), "tests".to_owned())]);
+        server.memory.create_container(&container, &metadata).await.unwrap();
         let leader_blob = BlobName { container, name: LEADER_BLOB.to_owned() };
         server.memory.create_page_blob(&leader_blob, LEADER_BYTES, Term(1)).await.unwrap();
         server.lead().await;
@@ -187,7 +187,7 @@ impl Elected {
 }
 
 /// One message of `bytes` bytes that begins with `label`.
-fn append_of(label: &str, bytes: usize) -> Append {
+pub(crate) fn append_of(label: &str, bytes: usize) -> Append {
     let mut value = label.as_bytes().to_vec();
     value.resize(bytes.max(label.len()), b'.');
     let mut records = Vec::new();
@@ -196,7 +196,7 @@ fn append_of(label: &str, bytes: usize) -> Append {
     Append { records: records.into(), record_count: 1, expected_offset: None }
 }
 
-async fn append(stream: &Arc<Stream>, label: &str, bytes: usize) -> Result<Appended, AppendError> {
+pub(crate) async fn append(stream: &Arc<Stream>, label: &str, bytes: usize) -> Result<Appended, AppendError> {
     stream.append(append_of(label, bytes), PATIENCE).await
 }
 
@@ -221,6 +221,6 @@ async fn labels_from(stream: &Arc<Stream>, from: u64) -> Result<Vec<(u64, String
     Ok(labels)
 }
 
-async fn labels(stream: &Arc<Stream>) -> Vec<(u64, String)> {
+pub(crate) async fn labels(stream: &Arc<Stream>) -> Vec<(u64, String)> {
     labels_from(stream, 0).await.unwrap()
 }

@@ -171,6 +171,11 @@ impl<S: Storage + ?Sized + 'static> Faulty<S> {
                 self.env.clock.sleep(duration).await;
                 request.await
             }
+            Some(Fault::LateAnswer(duration)) => {
+                let answer = request.await;
+                self.env.clock.sleep(duration).await;
+                answer
+            }
             Some(Fault::Hold(hold)) => {
                 let (answer, answered) = oneshot::channel();
                 let stuck = Box::pin(async move {

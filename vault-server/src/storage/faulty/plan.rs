@@ -19,6 +19,8 @@ pub enum Fault {
     AppliedButLost,
     /// It is carried out this much later.
     Delay(Duration),
+    /// It is carried out at once, and answered this much later.
+    LateAnswer(Duration),
     /// It is stuck until the hold is released, and then carried out, whether or not its sender still waits.
     Hold(Hold),
     /// As [`Fault::Hold`], but its sender is answered `Unavailable` at once.
