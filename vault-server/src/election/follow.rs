@@ -15,19 +15,6 @@ use crate::log::retry::Backoff;
 use crate::log::vault::Absent;
 use crate::storage::{LeaseId, StorageError};
 
-/// What the page says of the streams.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Shown {
-    changes: u64,
-    deleting: bool,
-}
-
-impl Shown {
-    fn of(page: &LeaderPage) -> Self {
-        Self { changes: page.changes, deleting: page.deleting }
-    }
-}
-
 impl Seat {
     /// Follows until this server has the lease; answers it with the time at which it was asked for. `None`: `stop`.
     pub(super) async fn follow(
@@ -52,10 +39,7 @@ impl Seat {
     }
 
     /// Looks at the page again and again until the lease is taken.
-    async fn look_on(
-        &self,
-        changes: &channel::Sender<Option<Shown>>,
-    ) -> Result<(LeaseId, Duration), Conflict> {
+    async fn look_on(&self, changes: &channel::Sender<Option<u64>>) -> Result<(LeaseId, Duration), Conflict> {
         let mut watch = Watch::default();
         let mut seen = None;
         loop {
@@ -65,7 +49,7 @@ impl Seat {
                     let page = LeaderPage::decode(&read.bytes);
                     seen = Some(self.now());
                     self.note(page.as_ref().ok());
-                    changes.send_replace(Some(page.as_ref().map_or_else(|_| Shown::default(), Shown::of)));
+                    changes.send_replace(Some(page.as_ref().map_or(0, |page| page.changes)));
                     let look = Look { sent, answered: self.now(), etag: read.etag, page };
                     if let Some((lease, sent)) = self.act_on(watch.saw(&look)).await {
                         if self.still_ours(&lease).await {
@@ -126,7 +110,7 @@ impl Seat {
     }
 
     /// Keeps the list of streams as new as the page says that it should be.
-    async fn list_on(&self, mut changes: channel::Receiver<Option<Shown>>) {
+    async fn list_on(&self, mut changes: channel::Receiver<Option<u64>>) {
         let mut backoff = Backoff::default();
         let mut listed = None;
         loop {
@@ -137,9 +121,7 @@ impl Seat {
                 Ok(()) => {
                     backoff = Backoff::default();
                     listed = wanted;
-                    // While a stream is being deleted nobody can tell whether the listing came before or after.
-                    let settled = wanted.filter(|shown| !shown.deleting);
-                    self.vault.set_listed_at(settled.map(|shown| shown.changes));
+                    self.vault.set_listed_at(wanted);
                     self.standing.send_modify(|standing| standing.listed = true);
                 }
                 Err(error) => {

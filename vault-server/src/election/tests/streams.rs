@@ -162,3 +162,56 @@ async fn a_stream_made_by_a_leader_that_dies_at_once_is_there_for_the_next() {
     b.leads().await;
     assert_eq!(b.append("orders", "a").await, 0);
 }
+
+/// A follower that lists between the announcement and the deletion still sees the container, and the leader dies before
+/// it can say that it is gone.
+#[tokio::test(start_paused = true)]
+async fn a_stream_listed_while_it_is_being_deleted_is_not_missing_for_the_next_leader() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    a.create("orders").await;
+    a.append("orders", "a").await;
+    place.rest(3 * SECOND).await;
+    a.faulty.on(Operation::DeleteContainer).then(Fault::Delay(2 * SECOND));
+    let (vault, name) = (a.vault.clone(), a.name("orders"));
+    let deleting = tokio::spawn(async move { vault.delete(&name).await });
+    place.rest(Duration::from_millis(1_500)).await;
+    assert!(b.lists("orders"), "it has listed what is about to go");
+    a.faulty.on(Operation::PutPages).always().then(Fault::Fail(StorageError::Unavailable("dead".to_owned())));
+    place.rest(SECOND).await;
+    a.die().await;
+    b.leads().await;
+    assert!(!b.lists("orders"));
+    deleting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_neither_deletes_nor_says_that_it_has_created() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    a.create("orders").await;
+    a.append("orders", "a").await;
+    place.rest(3 * SECOND).await;
+    // It goes on believing that it leads, and is on its way to the container when the other takes over.
+    let lease = Hold::new();
+    a.faulty.on(Operation::AcquireLease).then(Fault::Hold(lease.clone()));
+    let creation = Hold::new();
+    a.faulty.on(Operation::CreateContainer).then(Fault::Hold(creation.clone()));
+    let (vault, name) = (a.vault.clone(), a.name("orders"));
+    let deleting = tokio::spawn(async move { vault.delete(&name).await });
+    let (vault, name) = (a.vault.clone(), a.name("later"));
+    let creating =
+        tokio::spawn(async move { vault.create(&name, SettingsPatch::default()).await.map(|_| ()) });
+    lease.arrived(1).await;
+    creation.arrived(1).await;
+    for operation in [Operation::PutPages, Operation::RenewLease, Operation::ReleaseLease] {
+        a.faulty.on(operation).always().then(Fault::Hold(Hold::new()));
+    }
+    b.leads().await;
+    assert_eq!(b.append("orders", "b").await, 1);
+    lease.release().await;
+    creation.release().await;
+    assert!(deleting.await.unwrap().is_err());
+    assert!(creating.await.unwrap().is_err());
+    assert_eq!(b.append("orders", "c").await, 2);
+}
