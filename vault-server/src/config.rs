@@ -43,7 +43,7 @@ pub struct Config {
     pub prefix: Prefix,
 
     /// Another storage account in which streams may live; can be given several times, or with commas between. Let in by
-    /// AZURE_STORAGE_CONNECTION_STRING_<NAME>, or by the identity.
+    /// `AZURE_STORAGE_CONNECTION_STRING_<NAME>`, or by the identity.
     #[arg(
         long = "account",
         env = "MESSAGEVAULT_ACCOUNT",

@@ -150,7 +150,7 @@ async fn open_azure(spec: &str, further: &[String], env: &Env) -> anyhow::Result
             Ok(Some(why)) => anyhow::bail!(why),
             // It may come back, and a key or a role may be put right: the status tells until then.
             Err(error) => {
-                tracing::warn!(account = name, %error, "the storage account cannot be asked what it is")
+                tracing::warn!(account = name, %error, "the storage account cannot be asked what it is");
             }
         }
         accounts.push((name, Arc::new(storage)));
