@@ -472,7 +472,7 @@ impl Stream {
         tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
         self.state.send_modify(|state| match state {
             State::Open(open) | State::Following(open) => {
-                *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault)
+                *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
             }
             State::Deleted => {}
             State::Closed | State::Opening { .. } | State::Faulted(_) => *state = State::Faulted(fault),

@@ -333,7 +333,7 @@ impl Vault {
         for stream in &known {
             match (found.get(stream.name()), absent) {
                 (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
-                    stream.set_meta(meta.clone())
+                    stream.set_meta(meta.clone());
                 }
                 (Some(_), Absent::IsMissing) => {}
                 // Deleted, or deleted and made anew, through another server.
