@@ -47,10 +47,16 @@ impl Client {
     /// A client that has no connection yet.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
+        Self::with_limit(address, LIMIT)
+    }
+
+    /// A client that waits for an answer for at most `limit`.
+    #[must_use]
+    pub fn with_limit(address: SocketAddr, limit: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_global(Some(LIMIT))
+            .timeout_global(Some(limit))
             .build();
         Self { agent: config.into(), base: format!("http://{address}") }
     }

@@ -4,6 +4,8 @@
 //! | module | subject |
 //! |---|---|
 //! | [`server`] | the `vault-server` process: start, kill, pause, restart, its log |
+//! | [`replicas`] | two servers of one vault |
+//! | [`failover`] | how long appends pause when a leader ends |
 //! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
@@ -16,10 +18,12 @@
 
 pub mod azurite;
 pub mod client;
+pub mod failover;
 pub mod ledger;
 pub mod message;
 pub mod package_index;
 pub mod raw;
+pub mod replicas;
 pub mod segments;
 pub mod server;
 pub mod shared_access;

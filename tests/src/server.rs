@@ -56,9 +56,15 @@ impl Setup {
     /// File storage in `directory`, on a free port of this machine.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
+        Self::at(directory, "127.0.0.1:0")
+    }
+
+    /// File storage in `directory`, listening on `address`.
+    #[must_use]
+    pub fn at(directory: &Path, address: &str) -> Self {
         let mut storage = OsString::from("file:");
         storage.push(directory);
-        Self::bare().with(["--listen", "127.0.0.1:0", "--log-format", "human", "--storage"]).with([storage])
+        Self::bare().with(["--listen", address, "--log-format", "human", "--storage"]).with([storage])
     }
 
     /// With further arguments.
@@ -88,7 +94,8 @@ impl Setup {
         let mut command = Command::new(first);
         command.args(words).args(&self.arguments).env_remove("RUST_LOG");
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("MESSAGEVAULT_") {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("MESSAGEVAULT_") || name_text.starts_with("AZURE_") {
                 command.env_remove(name);
             }
         }
@@ -101,6 +108,19 @@ impl Setup {
     #[must_use]
     pub fn start(&self) -> Server {
         Server::start(self.clone())
+    }
+
+    /// Starts the server and waits until it listens on `address`, which its settings name; it may not be ready.
+    #[must_use]
+    pub fn start_unready(&self, address: SocketAddr) -> Server {
+        let mut server = Server::spawn(self.clone());
+        server.address = address;
+        let client = server.client();
+        until("the server listens", LONG, || {
+            server.assert_runs();
+            client.send("GET", "/livez", &[], None).ok().filter(|answer| answer.status == 200)
+        });
+        server
     }
 
     /// Starts a server that is expected to end by itself: its exit code, and what it wrote to stderr.
@@ -132,18 +152,23 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(setup: Setup) -> Self {
+    fn spawn(setup: Setup) -> Self {
         let mut child = setup.spawn();
         let log = Log::default();
         let readers = vec![log.keep(child.stdout.take(), false), log.keep(child.stderr.take(), true)];
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { setup, child, address, log, readers, ended: None };
+        Self { setup, child, address, log, readers, ended: None }
+    }
+
+    fn assert_runs(&mut self) {
+        let ended = self.exited(LONG / 1_000);
+        assert!(ended.is_none(), "the server ended at once\n{}", self.log.shown());
+    }
+
+    fn start(setup: Setup) -> Self {
+        let mut server = Self::spawn(setup);
         server.address = until("the server says where it listens", LONG, || {
-            assert!(
-                server.exited(LONG / 1_000).is_none(),
-                "the server ended at once\n{}",
-                server.log.shown()
-            );
+            server.assert_runs();
             server.log.address()
         });
         let client = server.client();

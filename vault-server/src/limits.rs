@@ -42,6 +42,10 @@ pub const AZURE_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// How long a request to Azure may take, its answer included, that moves next to nothing.
 pub const AZURE_SMALL_REQUEST_TIME: Duration = Duration::from_secs(5);
 
+/// Up to how many bytes are next to nothing. The leader's page is among them: who looks at it must soon know that
+/// storage does not answer.
+pub const AZURE_SMALL_BYTES: usize = 64 << 10;
+
 /// How long a request to Azure may take, its answer included, that moves up to 4 MiB or goes through a whole blob.
 pub const AZURE_LARGE_REQUEST_TIME: Duration = Duration::from_secs(30);
 
@@ -59,6 +63,7 @@ pub const AZURE_TOKEN_PAUSE: Duration = Duration::from_secs(5);
 const _: () = assert!(BLOCK_BYTES <= MAX_PUT_BYTES);
 const _: () = assert!(FILE_SCAN_BYTES.is_multiple_of(vault_format::limits::PAGE_BYTES));
 const _: () = assert!(AZURE_CONNECT_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
+const _: () = assert!(LEADER_BYTES <= AZURE_SMALL_BYTES as u64);
 const _: () = assert!(AZURE_TOKEN_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
 
 // --- the log ---

@@ -19,7 +19,7 @@ use vault_server::log::vault::Vault;
 use vault_server::logging;
 use vault_server::storage::Storage;
 use vault_server::storage::accounts::Accounts;
-use vault_server::storage::azure::{self, AzureStorage};
+use vault_server::storage::azure::{self, AzureSettings, AzureStorage};
 use vault_server::storage::counted::Counted;
 use vault_server::storage::file::FileStorage;
 use vault_server::storage::memory::MemoryStorage;
@@ -36,24 +36,28 @@ fn main() -> ExitCode {
         }
         Err(NoConfig::Wrong(sentence)) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
     };
-    match start(config) {
+    let azure = match azure_settings(&config) {
+        Ok(azure) => azure,
+        Err(sentence) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
+    };
+    match start(config, azure) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}"), ExitCode::FAILURE),
     }
 }
 
-fn start(config: Config) -> anyhow::Result<()> {
+fn start(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
     logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config))
+    runtime.block_on(run(config, azure))
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
     // From here on a signal ends the server in order, also while it starts.
     let signals = Signals::new()?;
     serve::raise_file_limit();
     let env = Env::real();
-    let Opened { storage, accounts } = open_storage(&config, &env).await?;
+    let Opened { storage, accounts } = open_storage(&config, azure, &env).await?;
     let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage));
     let options = Options {
         patience: config.request_timeout,
@@ -119,31 +123,37 @@ struct Opened {
     accounts: Vec<String>,
 }
 
-async fn open_storage(config: &Config, env: &Env) -> anyhow::Result<Opened> {
+async fn open_storage(config: &Config, azure: Vec<AzureSettings>, env: &Env) -> anyhow::Result<Opened> {
     let storage: Arc<dyn Storage> = match &config.storage {
         StorageSetting::Memory => {
             tracing::warn!("messages are kept in memory: everything is lost when the server ends");
             Arc::new(MemoryStorage::new(env.clone()))
         }
         StorageSetting::File(directory) => Arc::new(FileStorage::open(directory, env.clone())?),
-        StorageSetting::Azure(spec) => return open_azure(spec, &config.accounts, env).await,
+        StorageSetting::Azure(_) => return open_azure(azure, env).await,
     };
     Ok(Opened { storage, accounts: Vec::new() })
 }
 
-async fn open_azure(spec: &str, further: &[String], env: &Env) -> anyhow::Result<Opened> {
+/// The storage accounts, the main one first, as the environment has them; none where storage is something else.
+fn azure_settings(config: &Config) -> Result<Vec<AzureSettings>, String> {
+    let StorageSetting::Azure(spec) = &config.storage else { return Ok(Vec::new()) };
     let variable = |name: &str| std::env::var(name).ok();
-    let mut all = vec![azure::from_environment(spec, variable).map_err(anyhow::Error::msg)?];
-    for name in further {
-        all.push(azure::from_environment_named(name, variable).map_err(anyhow::Error::msg)?);
+    let mut all = vec![azure::from_environment(spec, variable)?];
+    for name in &config.accounts {
+        let settings = azure::from_environment_named(name, variable)?;
+        if all.iter().any(|other| other.account().name == settings.account().name) {
+            return Err(format!("the storage account `{}` is named twice", settings.account().name));
+        }
+        all.push(settings);
     }
+    Ok(all)
+}
+
+async fn open_azure(all: Vec<AzureSettings>, env: &Env) -> anyhow::Result<Opened> {
     let mut accounts: Vec<(String, Arc<dyn Storage>)> = Vec::new();
     for settings in all {
         let name = settings.account().name.clone();
-        anyhow::ensure!(
-            accounts.iter().all(|(other, _)| *other != name),
-            "the storage account `{name}` is named twice"
-        );
         let storage = AzureStorage::connect(settings, env)?;
         match storage.why_unfit().await {
             Ok(None) => {}

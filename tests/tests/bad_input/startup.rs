@@ -1,4 +1,4 @@
-//! Wrong settings and a directory in use: the server ends at once, with one sentence that says what to do.
+//! Wrong settings and a port in use: the server ends at once, with one sentence that says what to do.
 
 use std::time::Duration;
 
@@ -53,33 +53,6 @@ fn a_wrong_variable_is_named() {
     assert_eq!(code, Some(2), "{stderr}");
     assert_one_sentence(&stderr);
     assert!(stderr.contains("floppy:a"), "{stderr}");
-}
-
-#[test]
-fn a_second_server_on_the_same_directory_ends_with_a_sentence() {
-    let (server, directory) = server();
-    server.client().append_text("s", "before");
-    let second = Setup::in_directory(directory.path()).with(["--log", "error"]);
-    let (code, stderr) = second.run_to_end(Duration::from_secs(30));
-    assert_eq!(code, Some(1), "{stderr}");
-    assert_one_sentence(&stderr);
-    assert!(stderr.contains("another server"), "{stderr}");
-    server.client().append_text("s", "the first one goes on");
-    assert_eq!(server.client().read_all("s").len(), 2);
-}
-
-#[test]
-fn a_second_server_goes_on_when_the_first_ends_in_time() {
-    let (mut first, directory) = server();
-    first.client().append_text("s", "to the first");
-    let setup = Setup::in_directory(directory.path());
-    let second = std::thread::spawn(move || setup.start());
-    std::thread::sleep(Duration::from_secs(2));
-    first.client().append_text("s", "to the first, while the second waits");
-    first.kill();
-    let second = second.join().expect("the second becomes ready");
-    second.client().append_text("s", "to the second");
-    assert_eq!(second.client().read_all("s").len(), 3);
 }
 
 #[test]

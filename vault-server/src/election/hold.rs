@@ -41,7 +41,9 @@ impl Seat {
             fallen = self.renew_on(lease, taken) => Some(fallen),
             fallen = self.lead_on(reign_over, lease, stop) => fallen,
         };
-        if fallen.is_some() {
+        if let Some(fallen) = &fallen {
+            // Before anything that waits for storage, which may be what has failed.
+            self.trouble(fallen.to_string());
             self.vault.step_down(Command::Halt).await;
         }
         self.vault.context.announced.send_replace(None);

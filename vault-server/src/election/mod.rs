@@ -95,10 +95,7 @@ impl Election {
             let held = self.seat.hold(&mut self.reign_over, &lease, sent, stop).await;
             match held {
                 None => return Ok(()),
-                Some(fallen) => {
-                    tracing::warn!(%fallen, "this server no longer leads");
-                    self.seat.trouble(fallen.to_string());
-                }
+                Some(fallen) => tracing::warn!(%fallen, "this server no longer leads"),
             }
             // Storage that fails at once is not asked again at once.
             self.seat.env().clock.sleep(LOOK_EVERY).await;

@@ -22,7 +22,7 @@ use vault_format::names::ContainerName;
 
 use super::errors::Asked;
 use super::{AzureStorage, etag, present, quoted};
-use crate::limits::{AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_REQUEST_TIME};
+use crate::limits::{AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
 use crate::storage::arguments::{
     check_create, check_name, check_pages, check_put, check_read, check_sequence_number, not_a_block_blob,
 };
@@ -32,6 +32,11 @@ use crate::storage::{
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
+
+/// How long a request may take that moves so many bytes.
+fn time_for(bytes: usize) -> Duration {
+    if bytes <= AZURE_SMALL_BYTES { AZURE_SMALL_REQUEST_TIME } else { AZURE_LARGE_REQUEST_TIME }
+}
 
 /// Azure counts with a sign.
 fn signed(number: Term) -> Result<i64, StorageError> {
@@ -170,9 +175,10 @@ impl Storage for AzureStorage {
             transactional_content_crc64: Some(checksum.to_le_bytes().to_vec()),
             ..Default::default()
         };
+        let limit = time_for(bytes.len());
         let client = self.blob(blob).page_blob_client();
         let request = client.upload_pages(bytes.into(), range.end - range.start, range.into(), Some(options));
-        self.ask(AZURE_LARGE_REQUEST_TIME, request).await.map(|_| ())
+        self.ask(limit, request).await.map(|_| ())
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
@@ -211,7 +217,7 @@ impl Storage for AzureStorage {
             }
             Ok((answer.properties, bytes.freeze()))
         };
-        let (properties, bytes) = self.ask(AZURE_LARGE_REQUEST_TIME, request).await?;
+        let (properties, bytes) = self.ask(time_for(wanted.get()), request).await?;
         if bytes.len() != wanted.get() {
             return Err(StorageError::Refused(format!("{range:?} is not inside the blob {blob}")));
         }
