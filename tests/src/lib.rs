@@ -8,6 +8,8 @@
 //! | [`failover`] | how long appends pause when a leader ends |
 //! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
+//! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
+//! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
 //! | [`shared_access`] | shared access signatures, as account keys make them |
@@ -17,7 +19,9 @@
 //! | [`wait`] | waits with an end |
 
 pub mod azurite;
+pub mod certificates;
 pub mod client;
+pub mod curl;
 pub mod failover;
 pub mod ledger;
 pub mod message;

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::wait::{LONG, until};
 
 const LINES_KEPT: usize = 2_000;
-const LISTENING: &str = "listening on http://";
+const LISTENING: [&str; 2] = ["listening on http://", "listening on https://"];
 
 /// An empty directory that goes with the value. It honours `TMPDIR`.
 #[must_use]
@@ -171,6 +171,10 @@ impl Server {
             server.assert_runs();
             server.log.address()
         });
+        if server.setup.arguments.iter().any(|argument| argument == "--tls-cert") {
+            // It says where it listens when it is ready, and a client would have to be told whom to trust.
+            return server;
+        }
         let client = server.client();
         until("the server is ready", LONG, || {
             client.send("GET", "/readyz", &[], None).ok().filter(|answer| answer.status == 200)
@@ -317,7 +321,8 @@ impl Log {
 
     fn address(&self) -> Option<SocketAddr> {
         let lines = self.lines();
-        let (_, said) = lines.iter().find_map(|(_, line)| line.split_once(LISTENING))?;
+        let (_, said) =
+            lines.iter().find_map(|(_, line)| LISTENING.iter().find_map(|said| line.split_once(said)))?;
         let end = said.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).unwrap_or(said.len());
         said[..end].parse().ok()
     }

@@ -68,9 +68,27 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// The URL under which clients and other replicas reach this server. [default: http:// and the --listen address]
+    /// The URL under which clients and other replicas reach this server. [default: http:// or https:// and the --listen
+    /// address]
     #[arg(long, env = "MESSAGEVAULT_ADVERTISE", value_name = "URL", value_parser = url, help_heading = "Network")]
     pub advertise: Option<String>,
+
+    /// The certificate chain, PEM, with which connections are encrypted; read again when it changes. Goes with --tls-key.
+    #[arg(long, env = "MESSAGEVAULT_TLS_CERT", value_name = "FILE", help_heading = "Network")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, PEM; read again when it changes.
+    #[arg(long, env = "MESSAGEVAULT_TLS_KEY", value_name = "FILE", help_heading = "Network")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Certificates of authorities, PEM, by which other servers of the vault are trusted, besides those of the system.
+    #[arg(long, env = "MESSAGEVAULT_TLS_CA", value_name = "FILE", help_heading = "Network")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// A second address and port, for /livez, /readyz and /status, without TLS; nobody is asked who they are there. With
+    /// it, --listen does not serve /status
+    #[arg(long, env = "MESSAGEVAULT_INTERNAL_LISTEN", value_name = "ADDRESS:PORT", help_heading = "Network")]
+    pub internal_listen: Option<SocketAddr>,
 
     /// Listen beyond loopback although nobody is asked who they are.
     #[arg(long, env = "MESSAGEVAULT_ALLOW_ANONYMOUS", help_heading = "Network")]
@@ -269,6 +287,9 @@ impl Config {
                  or say --allow-anonymous",
                 config.listen
             )));
+        }
+        if config.tls_cert.is_some() != config.tls_key.is_some() {
+            return Err(NoConfig::Wrong("--tls-cert and --tls-key go together".to_owned()));
         }
         if !config.accounts.is_empty() && !matches!(config.storage, StorageSetting::Azure(_)) {
             return Err(NoConfig::Wrong("--account goes with --storage azure: alone".to_owned()));

@@ -8,3 +8,4 @@ pub mod limits;
 pub mod log;
 pub mod logging;
 pub mod storage;
+pub mod watched;

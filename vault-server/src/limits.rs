@@ -192,6 +192,21 @@ const _: () = assert!(LEASE.as_secs() >= LEASE_DURATION.start().as_secs());
 
 // --- http ---
 
+/// How often files that may change while the server runs are looked at.
+pub const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// The largest file that is looked at so: a certificate chain, or who may do what.
+pub const MAX_WATCHED_FILE_BYTES: usize = 1 << 20;
+
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How many requests one connection of HTTP/2 carries at once.
+pub const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
+
+/// How many connections the internal listener serves at once: probes and whoever collects metrics.
+pub const MAX_INTERNAL_CONNECTIONS: usize = 256;
+
 /// How many connections are served at once unless the settings say otherwise.
 pub const MAX_CONNECTIONS: usize = 16_384;
 

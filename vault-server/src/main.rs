@@ -7,13 +7,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vault_server::config::{Config, NoConfig, StorageSetting};
 use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
 use vault_server::http::app::{App, HttpSettings};
-use vault_server::http::{router, serve, status};
-use vault_server::limits::{HANDOVER_GRACE, START_PATIENCE};
+use vault_server::http::serve::Listening;
+use vault_server::http::tls::{self, Tls};
+use vault_server::http::{internal_router, router, serve, status};
+use vault_server::limits::{HANDOVER_GRACE, MAX_INTERNAL_CONNECTIONS, START_PATIENCE};
 use vault_server::log::Options;
 use vault_server::log::vault::Vault;
 use vault_server::logging;
@@ -36,28 +39,45 @@ fn main() -> ExitCode {
         }
         Err(NoConfig::Wrong(sentence)) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
     };
-    let azure = match azure_settings(&config) {
-        Ok(azure) => azure,
+    let given = match Given::read(&config) {
+        Ok(given) => given,
         Err(sentence) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
     };
-    match start(config, azure) {
+    match start(config, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}"), ExitCode::FAILURE),
     }
 }
 
-fn start(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
-    logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config, azure))
+/// What the settings point at: variables of the environment, and files.
+struct Given {
+    azure: Vec<AzureSettings>,
+    tls: Option<Tls>,
+    trusted: Vec<reqwest::Certificate>,
 }
 
-async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
+impl Given {
+    /// Fails with a sentence where something is missing or wrong.
+    fn read(config: &Config) -> Result<Self, String> {
+        let tls = config.tls_cert.as_deref().zip(config.tls_key.as_deref());
+        let tls = tls.map(|(certificate, key)| tls::open(certificate, key)).transpose()?;
+        let trusted = config.tls_ca.as_deref().map_or(Ok(Vec::new()), tls::authorities)?;
+        Ok(Self { azure: azure_settings(config)?, tls, trusted })
+    }
+}
+
+fn start(config: Config, given: Given) -> anyhow::Result<()> {
+    logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(config, given))
+}
+
+async fn run(config: Config, given: Given) -> anyhow::Result<()> {
     // From here on a signal ends the server in order, also while it starts.
     let signals = Signals::new()?;
     serve::raise_file_limit();
     let env = Env::real();
-    let Opened { storage, accounts } = open_storage(&config, azure, &env).await?;
+    let Opened { storage, accounts } = open_storage(&config, given.azure, &env).await?;
     let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage));
     let options = Options {
         patience: config.request_timeout,
@@ -68,7 +88,16 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", config.listen))?;
-    let address = format!("http://{}", listener.local_addr()?);
+    let scheme = if given.tls.is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}", listener.local_addr()?);
+    let internal = match config.internal_listen {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}; choose another --internal-listen"))?,
+        ),
+        None => None,
+    };
     let advertise = config.advertise.clone().unwrap_or_else(|| address.clone());
     let (vault, reign_over) =
         Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), config.prefix.clone(), options);
@@ -82,6 +111,9 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
         advertise,
         storage: config.storage.kind(),
         prefix: config.prefix.as_str().to_owned(),
+        internal_listener: internal.is_some(),
+        tls: given.tls.clone(),
+        trusted: given.trusted,
     };
     let app = App::new(vault, env, storage, settings, election.standing());
     let ending = tokio::spawn(signals.end(app.stopping.clone()));
@@ -90,9 +122,17 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
         let hand_over = hand_over.clone();
         tokio::spawn(async move { election.run(&hand_over).await })
     };
+    let watching = given.tls.map(|tls| tokio::spawn(tls.watch(app.env.clone(), app.stopping.clone())));
     let mut serving = {
-        let (app, router) = (Arc::clone(&app), router(Arc::clone(&app)));
-        tokio::spawn(serve::serve(app, router, listener, config.max_connections()))
+        let mut servings = JoinSet::new();
+        let listening =
+            Listening { listener, tls: app.settings.tls.clone(), max_connections: config.max_connections() };
+        servings.spawn(serve::serve(Arc::clone(&app), router(Arc::clone(&app)), listening));
+        if let Some(listener) = internal {
+            let listening = Listening { listener, tls: None, max_connections: MAX_INTERNAL_CONNECTIONS };
+            servings.spawn(serve::serve(Arc::clone(&app), internal_router(Arc::clone(&app)), listening));
+        }
+        tokio::spawn(servings.join_all())
     };
     tokio::select! {
         // Only a conflict, or a broken invariant, ends it before it is told to.
@@ -110,6 +150,9 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
     elected.await.context("the election broke down")??;
     if !served {
         serving.await.context("the listener broke down")?;
+    }
+    if let Some(watching) = watching {
+        watching.await.context("looking at files broke down")?;
     }
     ending.abort();
     tracing::info!("ended");

@@ -13,56 +13,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use azure_core::http::Url;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use tempfile::TempDir;
 use vault_server::env::Env;
 use vault_server::storage::azure::{AzureStorage, from_environment};
 use vault_server::storage::{Metadata, Storage};
 use vault_tests::azurite::{Azurite, Setup};
-use vault_tests::server::temporary_directory;
+use vault_tests::certificates::Certificates;
 
 use super::{container, refusal};
 
 const CHILD: &str = "MESSAGEVAULT_TEST_ENTRA";
-
-/// A certificate for this machine, of an authority that nobody knows but who is given its file.
-struct Certificates {
-    folder: TempDir,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority_key = KeyPair::generate().unwrap();
-        let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
-        let mut leaf = CertificateParams::new(names).unwrap();
-        leaf.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-        let key = KeyPair::generate().unwrap();
-        let leaf_pem = leaf.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap().pem();
-        let folder = temporary_directory();
-        for (name, text) in [("ca", authority_pem), ("leaf", leaf_pem), ("key", key.serialize_pem())] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn server(&self) -> Arc<ServerConfig> {
-        let leaf = CertificateDer::from_pem_file(self.path("leaf")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(self.path("key")).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        Arc::new(builder.unwrap().with_no_client_auth().with_single_cert(vec![leaf], key).unwrap())
-    }
-}
 
 /// What Entra does in an exchange. Tenants differ in what they get: `short` tokens that end at once, `long` ones that
 /// last an hour, or that the exchange is `refused`.

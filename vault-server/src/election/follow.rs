@@ -64,10 +64,10 @@ impl Seat {
                 }
                 Err(error) => {
                     let blind = seen.is_none_or(|seen| self.now() - seen >= BLIND_AFTER);
-                    if blind {
-                        self.trouble(format!("the storage cannot be reached: {error}"));
+                    // This comes twice a second.
+                    if blind && self.trouble(format!("the storage cannot be reached: {error}")) {
+                        tracing::warn!(%error, "cannot look who leads");
                     }
-                    tracing::warn!(%error, "cannot look who leads");
                 }
             }
             self.env().clock.sleep(LOOK_EVERY).await;

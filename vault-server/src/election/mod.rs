@@ -120,8 +120,12 @@ impl Seat {
         LeaseTarget::Blob(self.blob.clone())
     }
 
-    /// Puts down what is in the way.
-    fn trouble(&self, why: String) {
-        self.standing.send_modify(|standing| standing.trouble = Some(why));
+    /// Notes what keeps this server from its work. Whether that is news.
+    fn trouble(&self, why: String) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let news = standing.trouble.as_ref() != Some(&why);
+            standing.trouble = Some(why);
+            news
+        })
     }
 }

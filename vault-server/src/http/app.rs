@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http::forward::Peers;
+use crate::http::tls::Tls;
 use crate::limits::REQUEST_BODIES_BYTES;
 use crate::log::vault::Vault;
 use crate::storage::Storage;
@@ -33,6 +34,12 @@ pub struct HttpSettings {
     pub storage: &'static str,
     /// What the names of the vault's containers begin with.
     pub prefix: String,
+    /// The status stands on a listener of its own, and not among the routes for clients.
+    pub internal_listener: bool,
+    /// What connections are encrypted with. `None`: they are not.
+    pub tls: Option<Tls>,
+    /// Authorities by which other servers of the vault are trusted, besides those of the system.
+    pub trusted: Vec<reqwest::Certificate>,
 }
 
 /// What every request has at hand.
@@ -74,7 +81,7 @@ impl App {
         standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
-        let idle = settings.idle_timeout;
+        let peers = Peers::new(longest, settings.idle_timeout, settings.trusted.clone());
         Arc::new(Self {
             vault,
             env,
@@ -84,7 +91,7 @@ impl App {
             connections: AtomicUsize::new(0),
             bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
             standing,
-            peers: Peers::new(longest, idle),
+            peers,
         })
     }
 

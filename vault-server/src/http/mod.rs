@@ -10,13 +10,16 @@
 //! | `read` | messages out |
 //! | `forward` | what a follower hands on to the leader |
 //! | [`status`] | probes, the status, the welcome |
-//! | [`serve`] | connections: accepting, limiting, ending them |
+//! | [`serve`] | listening: connections are accepted, limited, ended |
+//! | `connection`, `progress`, [`tls`] | one connection: its protocol, what keeps it from stalling others, its encryption |
 
 pub mod app;
 mod append;
 mod body;
+mod connection;
 mod forward;
 pub mod problem;
+mod progress;
 mod read;
 mod request;
 pub mod serve;
@@ -24,6 +27,7 @@ pub mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -35,25 +39,42 @@ use axum::routing::get;
 use crate::http::app::App;
 use crate::http::problem::{Code, Problem};
 
-/// Every route.
+/// Every route for clients. The status is one of them unless it stands on a listener of its own.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let mut router = Router::new();
+    if !app.settings.internal_listener {
+        router = router.route("/status", get(status::status));
+    }
+    let router = router
         .route("/", get(status::welcome))
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
-        .route("/status", get(status::status))
         .route("/streams", get(streams::list))
         .route(
             "/streams/{stream}",
             get(streams::describe).put(streams::create).patch(streams::change).delete(streams::delete),
         )
-        .route("/streams/{stream}/messages", get(read::read).post(append::append))
+        .route("/streams/{stream}/messages", get(read::read).post(append::append));
+    with_fallbacks(router)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
+        .with_state(app)
+}
+
+/// Routes for whoever watches over the server, inside the cluster.
+pub fn internal_router(app: Arc<App>) -> Router {
+    let router = Router::new()
+        .route("/livez", get(status::live))
+        .route("/readyz", get(status::ready))
+        .route("/status", get(status::status));
+    with_fallbacks(router).with_state(app)
+}
+
+fn with_fallbacks(router: Router<Arc<App>>) -> Router<Arc<App>> {
+    router
         .fallback(async |uri: Uri| {
             Problem::new(Code::NoSuchRoute, format!("there is nothing at {}", uri.path()))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
-        .with_state(app)
 }

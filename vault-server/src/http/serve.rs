@@ -1,21 +1,19 @@
-//! Connections: accepted up to a limit, kept from holding anything up, ended in order.
+//! Listening: connections are accepted up to a limit, and ended in order.
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::app::App;
-use crate::limits::{CONNECTION_BUFFER_BYTES, GRACE, MAX_REQUEST_HEADERS, WRITE_STALL};
+use crate::http::connection::{Connections, serve_connection};
+use crate::http::tls::Tls;
+use crate::limits::GRACE;
 
 /// What a connection above the limit is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
@@ -24,20 +22,40 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n
 /// How long accepting pauses after it failed: usually the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the server listens, and how.
+#[derive(Debug)]
+pub struct Listening {
+    /// Bound.
+    pub listener: TcpListener,
+    /// What connections are encrypted with. `None`: they are not.
+    pub tls: Option<Tls>,
+    /// The most connections at once, and the most requests at once that share a connection with others.
+    pub max_connections: usize,
+}
+
 /// Serves connections until `app.stopping`, then lets requests in flight finish for a while, and returns when every
 /// connection is closed.
-pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_connections: usize) {
+pub async fn serve(app: Arc<App>, router: Router, listening: Listening) {
+    let Listening { listener, tls, max_connections } = listening;
     let slots = Arc::new(Semaphore::new(max_connections));
     let tasks = TaskTracker::new();
     let cut_off = CancellationToken::new();
+    let encrypted = tls.is_some();
+    let connections = Arc::new(Connections {
+        app: Arc::clone(&app),
+        router,
+        tls,
+        tasks: tasks.clone(),
+        shared_requests: Arc::new(Semaphore::new(max_connections)),
+    });
     loop {
         let accepted = tokio::select! {
             biased;
             () = app.stopping.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if !is_the_clients(error.kind()) {
                     tracing::warn!(%error, "cannot accept connections");
@@ -47,14 +65,17 @@ pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_con
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            refuse(stream);
+            // Who waits for a handshake would not understand.
+            if !encrypted {
+                refuse(stream);
+            }
             continue;
         };
-        let (app, router, cut_off) = (Arc::clone(&app), router.clone(), cut_off.clone());
+        let (connections, cut_off) = (Arc::clone(&connections), cut_off.clone());
         tasks.spawn(async move {
-            let counted = app.connected();
+            let counted = connections.app.connected();
             tokio::select! {
-                () = connection(&app, router, stream) => {}
+                () = serve_connection(&connections, stream, peer) => {}
                 () = cut_off.cancelled() => {}
             }
             drop((counted, slot));
@@ -66,32 +87,6 @@ pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_con
         tracing::warn!(connections = tasks.len(), "requests did not finish in time and are cut off");
         cut_off.cancel();
         tasks.wait().await;
-    }
-}
-
-async fn connection(app: &App, router: Router, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_STALL));
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(app.settings.idle_timeout)
-        .max_headers(MAX_REQUEST_HEADERS)
-        .max_buf_size(CONNECTION_BUFFER_BYTES);
-    let io = TokioIo::new(Box::pin(stream));
-    let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = app.stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended");
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Status {
     leader: Option<Leader>,
     /// What keeps this server from its work, in a sentence.
     trouble: Option<String>,
+    /// Why the certificate in the files is not in force, in a sentence.
+    tls_trouble: Option<String>,
     vault_uid: Option<String>,
     storage: &'static str,
     prefix: String,
@@ -78,6 +80,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
         term: vault.term().map(|term| term.0),
         leader: standing.leader,
         trouble: standing.trouble,
+        tls_trouble: app.settings.tls.as_ref().and_then(|tls| tls.trouble()),
         vault_uid: standing.vault_uid,
         storage: app.settings.storage,
         prefix: app.settings.prefix.clone(),

@@ -13,7 +13,7 @@ use vault_format::ids::Term;
 
 use super::*;
 use crate::election::standing::{Leader, Standing};
-use crate::http::serve::serve;
+use crate::http::serve::{Listening, serve};
 
 const SOON: Duration = Duration::from_secs(10);
 const MARK: &str = "message-vault-forwarded";
@@ -49,6 +49,9 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         advertise: url.clone(),
         storage: "memory",
         prefix: "mv-".to_owned(),
+        internal_listener: false,
+        tls: None,
+        trusted: Vec::new(),
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
     let mut election = Election::new(vault.clone(), over, candidacy);
@@ -59,7 +62,11 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         let stopping = stop.clone();
         tokio::spawn(async move { election.run(&stopping).await });
     }
-    tokio::spawn(serve(Arc::clone(&app), router(Arc::clone(&app)), listener, 100));
+    tokio::spawn(serve(
+        Arc::clone(&app),
+        router(Arc::clone(&app)),
+        Listening { listener, tls: None, max_connections: 100 },
+    ));
     let client = reqwest::Client::builder().no_proxy().timeout(SOON).build().unwrap();
     Peer { app, url, client, stop }
 }

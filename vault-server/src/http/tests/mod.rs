@@ -98,6 +98,9 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
         advertise: "http://127.0.0.1:8480".to_owned(),
         storage: "memory",
         prefix: "mv-".to_owned(),
+        internal_listener: false,
+        tls: None,
+        trusted: Vec::new(),
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);
