@@ -9,6 +9,7 @@
 //! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
 //! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
+//! | [`clients`] | clients that nobody here wrote |
 //! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
@@ -21,6 +22,7 @@
 pub mod azurite;
 pub mod certificates;
 pub mod client;
+pub mod clients;
 pub mod curl;
 pub mod failover;
 pub mod ledger;

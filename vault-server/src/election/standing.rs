@@ -17,12 +17,13 @@ pub struct Standing {
 }
 
 /// A leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Leader {
     /// The URL at which it is reached.
     pub endpoint: String,
     /// The term under which it leads.
     #[serde(serialize_with = "term")]
+    #[schema(value_type = u64)]
     pub term: Term,
 }
 

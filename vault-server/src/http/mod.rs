@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`app`] | what every request has at hand |
 //! | [`problem`] | every error that a client can see |
+//! | `openapi` | the description of all this for programs |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
 //! | `streams` | creating, listing, describing, changing, deleting |
 //! | `append` | messages in |
@@ -18,6 +19,7 @@ mod append;
 mod body;
 mod connection;
 mod forward;
+pub(crate) mod openapi;
 pub mod problem;
 mod progress;
 mod read;
@@ -36,28 +38,35 @@ use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::get;
 
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
 use crate::http::app::App;
+use crate::http::openapi::Document;
 use crate::http::problem::{Code, Problem};
 
 /// Every route for clients. The status is one of them unless it stands on a listener of its own.
 pub fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new();
+    let mut routes = client_routes();
     if !app.settings.internal_listener {
-        router = router.route("/status", get(status::status));
+        routes = routes.routes(routes!(status::status));
     }
-    let router = router
-        .route("/", get(status::welcome))
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
-        .route("/streams", get(streams::list))
-        .route(
-            "/streams/{stream}",
-            get(streams::describe).put(streams::create).patch(streams::change).delete(streams::delete),
-        )
-        .route("/streams/{stream}/messages", get(read::read).post(append::append));
-    with_fallbacks(router)
+    with_fallbacks(routes.into())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
         .with_state(app)
+}
+
+/// Every route for clients but the status, each with its description.
+fn client_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(status::welcome))
+        .routes(routes!(status::live))
+        .routes(routes!(status::ready))
+        .routes(routes!(openapi::document))
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::describe, streams::create, streams::change, streams::delete))
+        .routes(routes!(read::read, append::append))
 }
 
 /// Routes for whoever watches over the server, inside the cluster.

@@ -1,10 +1,15 @@
 //! Every error that a client can see. This is the only place that gives a failure its code and status.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use vault_format::ids::Offset;
 use vault_format::names::InvalidName;
 use vault_format::record::{InvalidRecord, InvalidRun};
@@ -24,6 +29,12 @@ macro_rules! codes {
         impl Code {
             /// Every one.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its word in the answer.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                self.row().0
+            }
 
             /// The word in the answer, its status, whether the same request may succeed later, and a short title.
             #[must_use]
@@ -72,13 +83,33 @@ codes! {
     StorageFull = "storage_full", INSUFFICIENT_STORAGE, true, "The storage is full";
 }
 
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.word());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ProblemCode")
+    }
+}
+
 /// An error as a client sees it: RFC 9457, and what a program needs to decide what to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemDetail)]
 pub struct Problem {
     #[serde(skip)]
     code: Code,
     detail: String,
-    /// Whether the request may have been carried out, or may be later.
+    /// `none`: the request was not carried out, nor will it be. `possible`: it may have been, or may be later.
     side_effects: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_offset: Option<u64>,
@@ -90,15 +121,19 @@ pub struct Problem {
     message_index: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Shown<'a> {
+/// A problem and what its code says of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Shown {
+    /// A URN that ends with the code.
     r#type: String,
-    title: &'a str,
+    title: &'static str,
     status: u16,
-    code: &'a str,
+    code: Code,
+    /// Whether the same request may succeed later.
     retryable: bool,
     #[serde(flatten)]
-    problem: &'a Problem,
+    problem: Problem,
 }
 
 impl Problem {
@@ -136,9 +171,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
-        let (code, status, retryable, title) = self.code.row();
-        let r#type = format!("urn:messagevault:problem:{code}");
-        let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: &self };
+        let (word, status, retryable, title) = self.code.row();
+        let r#type = format!("urn:messagevault:problem:{word}");
+        let code = self.code;
+        let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: self };
         let body = serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON");
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;

@@ -8,20 +8,39 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::election::standing::Leader;
 use crate::http::app::App;
+use crate::http::openapi::Problems;
 use crate::http::problem::{Code, Problem};
 use crate::limits::{MAX_STREAMS, MAX_TROUBLED_LISTED};
 use crate::log::stream::Condition;
 use crate::log::vault::Role;
 
 /// `/livez`: the process answers. Never depends on storage.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "server",
+    security(()),
+    responses((status = OK, description = "The process answers", body = String, content_type = "text/plain"))
+)]
 pub(crate) async fn live() -> &'static str {
     "alive\n"
 }
 
 /// `/readyz`: reads can be served.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "server",
+    security(()),
+    responses(
+        (status = OK, description = "Reads can be served", body = String, content_type = "text/plain"),
+        Problems,
+    )
+)]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.why_not_ready() {
         None => "ready\n".into_response(),
@@ -29,7 +48,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Status {
     version: &'static str,
     role: Role,
@@ -52,7 +71,7 @@ pub(crate) struct Status {
     storage_requests: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Troubled {
     name: String,
     condition: Condition,
@@ -60,6 +79,12 @@ struct Troubled {
 }
 
 /// `/status`: what this server does and knows.
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "server",
+    responses((status = OK, description = "What this server does and knows", body = Status), Problems)
+)]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
     let vault = &app.vault;
     let (streams, _) = vault.list("", None, MAX_STREAMS);
@@ -99,6 +124,15 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
 }
 
 /// `/`: what this is, and lines to try.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "server",
+    responses(
+        (status = OK, description = "What this is, and lines to try", body = String, content_type = "text/plain"),
+        Problems,
+    )
+)]
 pub(crate) async fn welcome(State(app): State<Arc<App>>) -> String {
     let mut text =
         format!("Message Vault {}: publish and subscribe with replay.\n\n", env!("CARGO_PKG_VERSION"));

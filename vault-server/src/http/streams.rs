@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::app::App;
 use crate::http::body::{Limit, drain, receive};
+use crate::http::openapi::{Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, query};
 use crate::limits::{DEFAULT_LIST_STREAMS, MAX_SETTINGS_BODY_BYTES, MAX_STREAMS};
@@ -19,8 +21,9 @@ use crate::log::stream::{Condition, Freshness, Stream};
 use crate::log::vault::Created;
 
 /// What is known of a stream without asking storage.
-#[derive(Serialize)]
-struct Summary {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamSummary)]
+pub(crate) struct Summary {
     name: String,
     id: String,
     /// In ms since the Unix epoch.
@@ -45,8 +48,9 @@ impl Summary {
 }
 
 /// A stream that was opened, so that its extent is known; where damage prevents that, the fields are null.
-#[derive(Serialize)]
-struct Description {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamDescription)]
+pub(crate) struct Description {
     #[serde(flatten)]
     summary: Summary,
     first_offset: Option<u64>,
@@ -61,6 +65,19 @@ struct Description {
 struct NoParameters {}
 
 /// `PUT`: creates the stream (201) or confirms that it has these settings (200).
+#[utoipa::path(
+    put,
+    path = "/streams/{stream}",
+    operation_id = "create_stream",
+    tag = "streams",
+    params(StreamParameter),
+    request_body(content = Option<SettingsPatch>, content_type = "application/json"),
+    responses(
+        (status = CREATED, description = "The stream was created", body = Summary),
+        (status = OK, description = "It was there, with the settings named", body = Summary),
+        Problems,
+    )
+)]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
@@ -75,6 +92,15 @@ pub(crate) async fn create(
 }
 
 /// `PATCH`: changes the settings that are given.
+#[utoipa::path(
+    patch,
+    path = "/streams/{stream}",
+    operation_id = "change_stream",
+    tag = "streams",
+    params(StreamParameter),
+    request_body(content = SettingsPatch, content_type = "application/json"),
+    responses((status = OK, description = "What the stream is like now", body = Summary), Problems)
+)]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
@@ -88,6 +114,14 @@ pub(crate) async fn change(
 }
 
 /// `DELETE`: the stream and all its messages.
+#[utoipa::path(
+    delete,
+    path = "/streams/{stream}",
+    operation_id = "delete_stream",
+    tag = "streams",
+    params(StreamParameter),
+    responses((status = NO_CONTENT, description = "The stream and all its messages are gone"), Problems)
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
@@ -99,6 +133,14 @@ pub(crate) async fn delete(
 }
 
 /// `GET`: everything about one stream.
+#[utoipa::path(
+    get,
+    path = "/streams/{stream}",
+    operation_id = "describe_stream",
+    tag = "streams",
+    params(StreamParameter),
+    responses((status = OK, description = "The stream and its extent", body = Description), Problems)
+)]
 pub(crate) async fn describe(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
@@ -127,16 +169,22 @@ pub(crate) async fn describe(
     Ok(Json(description).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ListParameters {
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParameters {
+    /// Names that begin so.
     #[serde(default)]
     prefix: String,
+    /// Names after this one.
     start_after: Option<String>,
+    /// At most so many streams.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamPage)]
 pub(crate) struct Page {
     streams: Vec<Summary>,
     /// What `start_after` must say to get the next page; null on the last one.
@@ -144,6 +192,14 @@ pub(crate) struct Page {
 }
 
 /// `GET /streams`: a page of streams in the order of their names.
+#[utoipa::path(
+    get,
+    path = "/streams",
+    operation_id = "list_streams",
+    tag = "streams",
+    params(ListParameters),
+    responses((status = OK, description = "A page of streams in the order of their names", body = Page), Problems)
+)]
 pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Page>, Problem> {
     let ListParameters { prefix, start_after, limit } = query(&uri)?;
     let limit = limit.unwrap_or(DEFAULT_LIST_STREAMS);

@@ -8,7 +8,7 @@ use vault_format::limits::{BLOCK_BYTES, DEFAULT_SEGMENT_BYTES, MAX_SEGMENT_BYTES
 use crate::storage::{ACCOUNT, Metadata};
 
 /// The settings of a stream, all of them set.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 pub struct Settings {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
     pub segment_bytes: u64,
@@ -24,7 +24,7 @@ impl Default for Settings {
 }
 
 /// Settings as a caller gives them: what is left out stays as it is, or gets its default in a new stream.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsPatch {
     /// See [`Settings::segment_bytes`].

@@ -51,7 +51,7 @@ pub struct Append {
 }
 
 /// What a stream is like at the moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Nobody has wanted it yet, or this server does not lead.

@@ -18,6 +18,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use serde::Deserialize;
+use utoipa::IntoParams;
 use vault_format::ids::Offset;
 use vault_format::limits::MAX_RUN_BYTES;
 use vault_format::names::StreamName;
@@ -26,6 +27,7 @@ use vault_format::record::{Message, check_run};
 use crate::http::app::App;
 use crate::http::append::run::Run;
 use crate::http::body::{Limit, Received, drain, receive};
+use crate::http::openapi::{AppendAnswer, AppendRequest, Binary, Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, media_type, query, refuse_unsupported};
 use crate::limits::MAX_JSON_BODY_BYTES;
@@ -37,10 +39,13 @@ use crate::log::stream::{Append, Stream};
 /// The binary records of the storage format.
 pub(crate) const RECORDS: &str = "application/vnd.messagevault.records";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+#[into_params(parameter_in = Query)]
+pub(crate) struct Parameters {
+    /// Append only if the stream's next offset is this one.
     expected_offset: Option<u64>,
+    /// Of a plain body: the message's key. Of lines: a JSON pointer (RFC 6901) to the key in each line.
     key: Option<String>,
 }
 
@@ -53,6 +58,21 @@ enum Format {
 }
 
 /// Appends the messages of the body.
+#[utoipa::path(
+    post,
+    path = "/streams/{stream}/messages",
+    operation_id = "append_messages",
+    tag = "messages",
+    params(StreamParameter, Parameters),
+    request_body(content(
+        (AppendRequest = "application/json"),
+        (String = "application/x-ndjson"),
+        (String = "text/plain"),
+        (Binary = "application/octet-stream"),
+        (Binary = "application/vnd.messagevault.records"),
+    )),
+    responses((status = OK, description = "The messages are stored", body = AppendAnswer), Problems)
+)]
 pub(crate) async fn append(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,

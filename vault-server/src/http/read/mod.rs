@@ -21,8 +21,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
 use vault_format::ids::Offset;
 
 use crate::http::app::App;
+use crate::http::openapi::{Binary, Problems, ReadAnswer, StreamParameter};
 use crate::http::problem::Problem;
-use crate::http::read::parameters::{From, Request};
+use crate::http::read::parameters::{From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
 use crate::log::error::ReadError;
@@ -41,6 +42,25 @@ pub(crate) struct Extent {
 }
 
 /// Answers messages.
+#[utoipa::path(
+    get,
+    path = "/streams/{stream}/messages",
+    operation_id = "read_messages",
+    tag = "messages",
+    params(StreamParameter, Parameters),
+    responses(
+        (status = OK, description = "A prefix of what follows", headers(
+            ("Message-Vault-Next-Offset" = u64, description = "Where to go on"),
+            ("Message-Vault-End-Offset" = u64, description = "Where the stream ends"),
+            ("Message-Vault-First-Offset" = u64, description = "The first offset that is kept"),
+        ), content(
+            (ReadAnswer = "application/json"),
+            (String = "application/x-ndjson"),
+            (Binary = "application/vnd.messagevault.batches"),
+        )),
+        Problems,
+    )
+)]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,

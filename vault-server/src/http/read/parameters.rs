@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
+use utoipa::IntoParams;
 use vault_format::ids::{Offset, Timestamp};
 
 use crate::http::problem::{Code, Problem};
@@ -77,17 +78,31 @@ pub(crate) struct Request {
     pub(crate) freshness: Freshness,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+#[into_params(parameter_in = Query)]
+pub(crate) struct Parameters {
+    /// `earliest`, `latest` or an offset.
+    #[param(default = "earliest")]
     from: Option<String>,
+    /// In place of `from`: the first message appended at this time or later; RFC 3339, or ms since 1970.
     since: Option<String>,
+    /// At most so many messages.
+    #[param(minimum = 1, default = 1000)]
     limit: Option<u64>,
+    /// Looks at no more stored bytes, but answers at least one message.
+    #[param(minimum = 1, default = 4194304)]
     max_bytes: Option<u64>,
+    /// Ends before this offset.
     to: Option<u64>,
+    /// A read that would be empty waits so many seconds for a message.
+    #[param(minimum = 0, maximum = 60, default = 0)]
     wait: Option<u64>,
+    /// An offset below the first one kept means the first.
     #[serde(default)]
     clamp: bool,
+    /// `strong`: everything that any server acknowledged before the read began.
+    #[param(example = "strong")]
     consistency: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod forward;
+mod openapi;
 mod problems;
 mod read;
 mod streams;
