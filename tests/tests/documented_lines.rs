@@ -42,7 +42,7 @@ fn blocks(document: &str) -> Vec<(usize, String)> {
 
 fn run_all(document: &str, addresses: [SocketAddr; 2], scratch: &Path) -> usize {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the document is there");
     let blocks = blocks(&text);
     for (line, block) in &blocks {
         let here = block
