@@ -5,9 +5,11 @@
 //! | [`app`] | what every request has at hand |
 //! | [`problem`] | every error that a client can see |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
+//! | `digest` | whether a body came as it was sent |
 //! | `streams` | creating, listing, describing, changing, deleting |
 //! | `append` | messages in |
 //! | `read` | messages out |
+//! | `direct` | where the messages stand in storage, and leave to read them there |
 //! | `forward` | what a follower hands on to the leader |
 //! | [`status`] | probes, the status, the welcome |
 //! | [`serve`] | connections: accepting, limiting, ending them |
@@ -15,6 +17,8 @@
 pub mod app;
 mod append;
 mod body;
+mod digest;
+mod direct;
 mod forward;
 pub mod problem;
 mod read;
@@ -48,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
             get(streams::describe).put(streams::create).patch(streams::change).delete(streams::delete),
         )
         .route("/streams/{stream}/messages", get(read::read).post(append::append))
+        .route("/streams/{stream}/access", get(direct::plan))
         .fallback(async |uri: Uri| {
             Problem::new(Code::NoSuchRoute, format!("there is nothing at {}", uri.path()))
         })
