@@ -297,3 +297,39 @@ const _: () = assert!(DEFAULT_MESSAGE_BYTES <= vault_format::limits::MAX_VALUE_B
 const _: () = assert!(DEFAULT_READ_BYTES <= MAX_JSON_READ_BYTES);
 const _: () = assert!(DEFAULT_LIST_STREAMS <= MAX_STREAMS);
 const _: () = assert!(FORWARD_IDLE.as_secs() > MAX_READ_WAIT.as_secs());
+
+// --- appending: events, digests, rates ---
+
+/// What `append_bytes_per_second` of a stream may be: below the least, one full request would wait for an hour.
+pub const APPEND_BYTES_PER_SECOND: RangeInclusive<u64> = 1 << 10..=1 << 30;
+
+/// A stream with a limit may take this much at once after a pause: whatever one request may hold, so that none is
+/// refused for ever, or more where one second's worth is more.
+pub const MIN_APPEND_BURST_BYTES: u64 = MAX_RUN_BYTES as u64;
+
+/// The longest `tracestate` that is kept: what W3C Trace Context asks everybody to pass on.
+pub const MAX_TRACE_STATE_BYTES: usize = 512;
+
+/// The most entries of a `tracestate`: W3C Trace Context's rule.
+pub const MAX_TRACE_STATE_MEMBERS: usize = 32;
+
+const _: () = assert!(*APPEND_BYTES_PER_SECOND.start() * 3_600 >= MIN_APPEND_BURST_BYTES);
+
+// --- direct reads ---
+
+/// How long somebody may read a stream's blobs directly before he has to ask again.
+pub const DIRECT_READ_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How far the clocks of this server and of storage may differ: grants begin so long before they are made.
+pub const DIRECT_READ_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// How long a key lasts with which an identity signs grants; Azure gives them for a week at most.
+pub const DELEGATION_KEY_TIME: Duration = Duration::from_secs(4 * 3_600);
+
+/// The most segments that one plan of direct reads names.
+pub const MAX_DIRECT_SEGMENTS: usize = 1_000;
+
+/// A key signs more than one grant before it is renewed.
+const _: () = assert!(
+    DELEGATION_KEY_TIME.as_secs() > 2 * (DIRECT_READ_TIME.as_secs() + DIRECT_READ_CLOCK_SKEW.as_secs())
+);

@@ -26,6 +26,19 @@ async fn a_stream_can_live_in_another_account_of_its_own_key() {
         let target = format!("/streams/{stream}/messages");
         client.post(&target, "text/plain", stream.as_bytes()).expect(200);
     }
+    // Who reads directly is sent to the stream's own account, with a signature of that account's key.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (stream, azurite) in [("here", &first), ("there", &second)] {
+        let plan = client.get(&format!("/streams/{stream}/access?live=true")).expect(200).json();
+        assert_eq!(plan["container_url"], format!("{}/mv-{stream}", azurite.endpoint()));
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let url = format!("{}?{}", text(&plan["segments"][0]["url"]), text(&plan["sas"]));
+        let range = format!("bytes=0-{}", plan["segments"][0]["end"].as_u64().unwrap() - 1);
+        let answer = http.get(url).header("range", range).send().await.unwrap();
+        assert_eq!(answer.status(), 206);
+        let stored = answer.bytes().await.unwrap();
+        assert!(stored.windows(stream.len()).any(|found| found == stream.as_bytes()));
+    }
     let names = async |azurite: &azurite::Azurite| -> Vec<String> {
         let listed = connect(&azurite.connection_string()).list_containers("mv-").await.unwrap();
         listed.into_iter().map(|entry| entry.name.to_string()).collect()

@@ -3,121 +3,19 @@
 //! Certificates are trusted through `SSL_CERT_FILE`, which is a process's, so that the part that connects runs in a
 //! process of its own: this test program again, with the one test that does nothing otherwise.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use azure_core::http::Url;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use vault_server::env::Env;
 use vault_server::storage::azure::{AzureStorage, from_environment};
 use vault_server::storage::{Metadata, Storage};
 use vault_tests::azurite::{Azurite, Setup};
 use vault_tests::certificates::Certificates;
 
+use super::token_endpoint::TokenEndpoint;
 use super::{container, refusal};
 
 const CHILD: &str = "MESSAGEVAULT_TEST_ENTRA";
-
-/// What Entra does in an exchange. Tenants differ in what they get: `short` tokens that end at once, `long` ones that
-/// last an hour, or that the exchange is `refused`.
-struct TokenEndpoint {
-    port: u16,
-    exchanges: Arc<Mutex<Vec<Exchange>>>,
-}
-
-struct Exchange {
-    path: String,
-    form: Vec<(String, String)>,
-}
-
-impl Exchange {
-    fn get(&self, name: &str) -> &str {
-        self.form.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
-    }
-}
-
-impl TokenEndpoint {
-    fn start(config: Arc<ServerConfig>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let exchanges = Arc::new(Mutex::new(Vec::new()));
-        let recorded = exchanges.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let tls = ServerConnection::new(config.clone()).unwrap();
-                let mut stream = BufReader::new(StreamOwned::new(tls, client));
-                // A client that goes away is no concern of the others.
-                let Some(exchange) = read_exchange(&mut stream) else { continue };
-                let (status, body) = answer(&exchange.path);
-                recorded.lock().unwrap().push(exchange);
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                );
-                let tls = stream.get_mut();
-                let _ = tls.write_all(format!("{head}{body}").as_bytes()).and_then(|()| tls.flush());
-                tls.conn.send_close_notify();
-                let _ = tls.flush();
-            }
-        });
-        Self { port, exchanges }
-    }
-
-    fn of(&self, tenant: &str) -> Vec<Exchange> {
-        let mut all = self.exchanges.lock().unwrap();
-        all.extract_if(.., |exchange| exchange.path.contains(tenant)).collect()
-    }
-}
-
-fn read_exchange(stream: &mut impl BufRead) -> Option<Exchange> {
-    let mut line = String::new();
-    stream.read_line(&mut line).ok()?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut length = 0;
-    loop {
-        line.clear();
-        stream.read_line(&mut line).ok()?;
-        match line.trim_end().split_once(':') {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().ok()?;
-            }
-            Some(_) => {}
-            None => break,
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    let form = Url::parse(&format!("http://x/?{}", String::from_utf8(body).ok()?)).ok()?;
-    let form = form.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-    Some(Exchange { path, form })
-}
-
-fn answer(path: &str) -> (&'static str, String) {
-    if path.contains("refused") {
-        let body = r#"{"error":"invalid_client","error_description":"SECRET","error_codes":[70021]}"#;
-        return ("400 Bad Request", body.to_owned());
-    }
-    let expires_in = if path.contains("short") { 1 } else { 3_600 };
-    let body = format!(r#"{{"token_type":"Bearer","expires_in":{expires_in},"access_token":"{}"}}"#, token());
-    ("200 OK", body)
-}
-
-/// A token with what Azurite looks at; it does not verify the signature.
-fn token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = format!(
-        r#"{{"aud":"https://storage.azure.com","iss":"https://sts.windows.net/tenant/","iat":{now},"nbf":{now},"exp":{}}}"#,
-        now + 3_600
-    );
-    let parts = [r#"{"alg":"RS256","typ":"JWT"}"#, &claims, "signature"];
-    parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".")
-}
 
 fn run_child(tenant: &str, azurite: &Azurite, entra: &TokenEndpoint, ca: &Path, token_file: &Path) -> Output {
     std::fs::write(token_file, "first").unwrap();
@@ -132,7 +30,7 @@ fn run_child(tenant: &str, azurite: &Azurite, entra: &TokenEndpoint, ca: &Path, 
         .env(CHILD, tenant)
         .env("SSL_CERT_FILE", ca)
         .env("AZURE_STORAGE_BLOB_ENDPOINT", azurite.endpoint())
-        .env("AZURE_AUTHORITY_HOST", format!("https://localhost:{}", entra.port))
+        .env("AZURE_AUTHORITY_HOST", entra.url())
         .env("AZURE_TENANT_ID", tenant)
         .env("AZURE_CLIENT_ID", "client-of-the-test")
         .env("AZURE_FEDERATED_TOKEN_FILE", token_file)

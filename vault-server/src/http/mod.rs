@@ -6,9 +6,11 @@
 //! | [`problem`] | every error that a client can see |
 //! | `openapi` | the description of all this for programs |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
+//! | `digest` | whether a body came as it was sent |
 //! | `streams` | creating, listing, describing, changing, deleting |
 //! | `append` | messages in |
 //! | `read` | messages out |
+//! | `direct` | where the messages stand in storage, and leave to read them there |
 //! | `forward` | what a follower hands on to the leader |
 //! | [`status`] | probes, the status, the welcome |
 //! | [`serve`] | listening: connections are accepted, limited, ended |
@@ -18,6 +20,8 @@ pub mod app;
 mod append;
 mod body;
 mod connection;
+mod digest;
+mod direct;
 mod forward;
 pub(crate) mod openapi;
 pub mod problem;
@@ -67,6 +71,7 @@ fn client_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(streams::list))
         .routes(routes!(streams::describe, streams::create, streams::change, streams::delete))
         .routes(routes!(read::read, append::append))
+        .routes(routes!(direct::plan))
 }
 
 /// Routes for whoever watches over the server, inside the cluster.

@@ -53,6 +53,7 @@ codes! {
     InvalidSettings = "invalid_settings", BAD_REQUEST, false, "A setting is wrong or unknown";
     InvalidBody = "invalid_body", BAD_REQUEST, false, "The body is not what its content type says";
     InvalidMessage = "invalid_message", BAD_REQUEST, false, "A message is wrong";
+    DigestMismatch = "digest_mismatch", BAD_REQUEST, false, "The body is not the one that was digested";
     Unsupported = "unsupported", BAD_REQUEST, false, "This server does not do that";
     NoSuchRoute = "no_such_route", NOT_FOUND, false, "There is no such route";
     StreamNotFound = "stream_not_found", NOT_FOUND, false, "There is no such stream";
@@ -61,6 +62,8 @@ codes! {
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT, true, "The body took too long";
     OtherSettings = "other_settings", CONFLICT, false, "The stream exists with other settings";
     TooManyStreams = "too_many_streams", CONFLICT, false, "The vault has as many streams as it may";
+    ManagedByKubernetes = "managed_by_kubernetes", CONFLICT, false, "The stream belongs to a Kubernetes object";
+    NoDirectAccess = "no_direct_access", CONFLICT, false, "The storage cannot be read directly";
     Busy = "busy", CONFLICT, true, "Somebody else is changing the stream";
     StillDeleting = "still_deleting", CONFLICT, true, "A stream of this name is still being deleted";
     OffsetsExhausted = "offsets_exhausted", CONFLICT, false, "The stream has no offsets left";
@@ -71,6 +74,7 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false, "The content type is not taken";
     BeyondTail = "beyond_tail", RANGE_NOT_SATISFIABLE, false, "The stream ends before this offset";
     QueueFull = "queue_full", TOO_MANY_REQUESTS, true, "Too much waits to be written";
+    RateExceeded = "rate_exceeded", TOO_MANY_REQUESTS, true, "The stream is appended to faster than it may be";
     Corrupt = "corrupt", INTERNAL_SERVER_ERROR, false, "Stored data is damaged";
     DataMissing = "data_missing", INTERNAL_SERVER_ERROR, false, "Stored data is missing";
     TwoAccounts = "two_accounts", INTERNAL_SERVER_ERROR, false, "Two storage accounts have the stream";
@@ -119,6 +123,9 @@ pub struct Problem {
     end_offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_index: Option<u32>,
+    /// When the same request may succeed, for codes whose answers say so.
+    #[serde(skip)]
+    retry_after_seconds: u64,
 }
 
 /// A problem and what its code says of it.
@@ -147,6 +154,7 @@ impl Problem {
             first_offset: None,
             end_offset: None,
             message_index: None,
+            retry_after_seconds: 1,
         }
     }
 
@@ -173,7 +181,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let (word, status, retryable, title) = self.code.row();
         let r#type = format!("urn:messagevault:problem:{word}");
-        let code = self.code;
+        let (code, retry_after_seconds) = (self.code, self.retry_after_seconds);
         let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: self };
         let body = serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON");
         let mut response = Response::new(Body::from(body));
@@ -181,7 +189,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, retry_after_seconds.into());
         }
         response
     }
@@ -222,6 +230,9 @@ impl From<AppendError> for Problem {
                 Self { next_offset: Some(next_offset), ..Self::new(Code::OffsetMismatch, detail) }
             }
             AppendError::QueueFull(_) => Self::new(Code::QueueFull, detail),
+            AppendError::RateExceeded { retry_after_seconds } => {
+                Self { retry_after_seconds, ..Self::new(Code::RateExceeded, detail) }
+            }
             AppendError::StorageFull(_) => Self::new(Code::StorageFull, detail),
             AppendError::OffsetsExhausted => Self::new(Code::OffsetsExhausted, detail),
             AppendError::Unknown(unusable) => Self { detail, ..Self::from(unusable) }.with_side_effects(),
@@ -256,6 +267,7 @@ impl From<AdminError> for Problem {
             AdminError::Unusable(unusable) => unusable.into(),
             AdminError::OtherSettings(_) => Self::new(Code::OtherSettings, detail),
             AdminError::UnknownAccount { .. } => Self::new(Code::InvalidSettings, detail),
+            AdminError::Managed(_) => Self::new(Code::ManagedByKubernetes, detail),
             AdminError::TooManyStreams(_) => Self::new(Code::TooManyStreams, detail),
             AdminError::StillDeleting => Self::new(Code::StillDeleting, detail),
             AdminError::LeadLost => Self::new(Code::NoLeader, detail).with_side_effects(),

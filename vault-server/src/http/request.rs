@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::de::DeserializeOwned;
 use vault_format::names::StreamName;
 
@@ -38,23 +38,28 @@ pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     }
 }
 
-/// Refuses headers that ask for what this server would not do, so that nobody relies on it.
-pub(crate) fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Problem> {
-    const UNSUPPORTED: [&str; 5] =
-        ["producer-id", "producer-epoch", "producer-seq", "content-md5", "repr-digest"];
-    for name in headers.keys().map(axum::http::HeaderName::as_str) {
-        if UNSUPPORTED.contains(&name) || name.starts_with("ce-") {
-            let detail = format!("this server does not support the header `{name}`; leave it out");
-            return Err(Problem::new(Code::Unsupported, detail));
+/// The value of a header that may be given once at most.
+pub(crate) fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => {
+            Err(Problem::new(Code::InvalidParameter, format!("the header `{name}` is given twice")))
         }
     }
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding.as_bytes() != b"identity" => Err(Problem::new(
-            Code::UnsupportedMediaType,
-            "bodies are taken without Content-Encoding; send it uncompressed",
-        )),
-        _ => Ok(()),
+}
+
+/// Refuses bodies that would have to be unpacked.
+pub(crate) fn refuse_encodings(headers: &HeaderMap) -> Result<(), Problem> {
+    let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).into_iter().all(plain) {
+        return Ok(());
     }
+    let detail = "bodies are taken without Content-Encoding; send it uncompressed";
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
 /// The media type of a header's value, without parameters.

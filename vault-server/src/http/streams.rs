@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::http::app::App;
 use crate::http::body::{Limit, drain, receive};
+use crate::http::digest::Digests;
 use crate::http::openapi::{Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, query};
@@ -29,6 +30,8 @@ pub(crate) struct Summary {
     /// In ms since the Unix epoch.
     created: u64,
     settings: Settings,
+    /// The Kubernetes object that the stream belongs to.
+    owner: Option<String>,
     condition: Condition,
     trouble: Option<String>,
 }
@@ -41,6 +44,7 @@ impl Summary {
             id: meta.id.to_string(),
             created: meta.created.0,
             settings: meta.settings,
+            owner: meta.owner,
             condition: status.condition,
             trouble: status.trouble,
         }
@@ -221,6 +225,7 @@ async fn settings(
     mut body: Body,
 ) -> Result<SettingsPatch, Problem> {
     let NoParameters {} = query(uri)?;
+    let digests = Digests::of(headers)?;
     let limit = Limit { bytes: MAX_SETTINGS_BODY_BYTES, code: Code::RequestTooLarge };
     let received = match receive(app, headers, &mut body, limit).await {
         Ok(received) => received,
@@ -229,6 +234,7 @@ async fn settings(
             return Err(problem);
         }
     };
+    digests.check(&received.bytes)?;
     if received.bytes.is_empty() {
         return Ok(SettingsPatch::default());
     }

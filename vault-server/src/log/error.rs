@@ -84,6 +84,14 @@ pub enum AppendError {
     /// Definite: too much waits to be written.
     #[error("the write queue of {0} is full")]
     QueueFull(&'static str),
+    /// Definite: more was appended lately than the stream's settings allow.
+    #[error(
+        "the stream takes append_bytes_per_second only; this request may come after {retry_after_seconds} s"
+    )]
+    RateExceeded {
+        /// After so many seconds the request passes, if no other comes before it.
+        retry_after_seconds: u64,
+    },
     /// Definite: there is no room in storage, and a write that waits for some is in front.
     #[error("the storage is full: {0}")]
     StorageFull(String),
@@ -147,6 +155,9 @@ pub enum AdminError {
     /// Storage refuses the name for the moment: a container of that name is still being deleted.
     #[error("storage is still deleting a stream of this name; try again in a minute")]
     StillDeleting,
+    /// Kubernetes says what the stream is like.
+    #[error("the stream belongs to the Kubernetes object `{0}`; change or delete that object instead")]
+    Managed(String),
     /// Not definite: the stream may have been made, but another server leads by now.
     #[error("another server leads by now; the stream may have been created")]
     LeadLost,

@@ -32,7 +32,7 @@ pub(crate) async fn update(
             change(&mut meta);
             if meta != before {
                 let mut changed = metadata;
-                changed.extend(meta.to_metadata());
+                meta.write_to(&mut changed);
                 context.storage.set_container_metadata(container, &changed, &lease).await?;
             }
             Ok(meta)

@@ -5,6 +5,8 @@
 //! | [`vault`] | the set of streams; creating, listing, deleting |
 //! | [`stream`] | one stream: opened on first use, appended to, read |
 //! | [`reading`] | places and batches for readers, waiting at the tail |
+//! | [`segments`] | where each segment's messages stand, for those who read storage by themselves |
+//! | [`rate`] | how fast a stream may be appended to. Pure |
 //! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
 //! | `appender` | what the next put holds. Pure |
@@ -22,6 +24,7 @@ mod following;
 mod fresh;
 mod meta;
 mod put_sender;
+pub mod rate;
 mod reader;
 pub mod reading;
 mod recent;
@@ -29,6 +32,7 @@ mod recover;
 pub mod reign;
 pub(crate) mod retry;
 mod scan;
+pub mod segments;
 pub mod settings;
 mod store;
 pub mod stream;

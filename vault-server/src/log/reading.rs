@@ -12,6 +12,7 @@ use crate::limits::FOLLOW_EVERY;
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::reader::{Cursor, Reader};
+use crate::log::segments::{SegmentExtent, extents};
 use crate::log::stream::{Freshness, OpenStream, Stream};
 use crate::log::tail::Tail;
 
@@ -53,6 +54,17 @@ impl StreamReader {
             if segment.base == tail.segment { tail.chain.position.0 } else { segment.bytes }
         };
         (segments.len(), segments.iter().map(bytes).sum())
+    }
+
+    /// Where the messages from `from` on stand, segment by segment, at most `limit` of them: up to the tail, or without
+    /// the segment that still grows.
+    #[must_use]
+    pub fn segments(&self, from: Offset, live: bool, limit: usize) -> Vec<SegmentExtent> {
+        let reader = &self.open.reader;
+        // The tail first: segments that are older than it are all listed by then.
+        let tail = reader.tail();
+        let name = |base| reader.store.blob(base).name;
+        extents(&reader.segments(), &tail, from, live, name).take(limit).collect()
     }
 
     /// The place in front of the batch that holds `offset`, or of the tail.

@@ -1,10 +1,11 @@
 //! What a stream's container says about it: id, settings, whether it has begun.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use vault_format::ids::{StreamId, Timestamp};
 use vault_format::limits::{BLOCK_BYTES, DEFAULT_SEGMENT_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
+use crate::limits::APPEND_BYTES_PER_SECOND;
 use crate::storage::{ACCOUNT, Metadata};
 
 /// The settings of a stream, all of them set.
@@ -15,42 +16,78 @@ pub struct Settings {
     /// The storage account that the stream lives in, for ever; `None` where the storage has no accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// How many bytes of records may be appended in a second, 1 KiB to 1 GiB; `None` where there is no limit.
+    pub append_bytes_per_second: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: DEFAULT_SEGMENT_BYTES, account: None }
+        Self { segment_bytes: DEFAULT_SEGMENT_BYTES, account: None, append_bytes_per_second: None }
     }
 }
 
 /// Settings as a caller gives them: what is left out stays as it is, or gets its default in a new stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct SettingsPatch {
-    /// See [`Settings::segment_bytes`].
+    /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
+    #[schema(nullable = false)]
     pub segment_bytes: Option<u64>,
-    /// See [`Settings::account`].
+    /// The storage account that the stream lives in, for ever: one of the server's.
+    #[schema(nullable = false)]
     pub account: Option<String>,
+    /// How many bytes of records may be appended in a second, 1 KiB to 1 GiB; `null` takes the limit away.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub append_bytes_per_second: Option<Option<u64>>,
+}
+
+/// A setting that is there, also where it says `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A setting that is outside its range.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error(
-    "segment_bytes is {0}; it must be a multiple of {BLOCK_BYTES} from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"
-)]
-pub struct InvalidSettings(u64);
+pub enum InvalidSettings {
+    /// Segments of that size cannot be made.
+    #[error(
+        "segment_bytes is {0}; it must be a multiple of {BLOCK_BYTES} from {MIN_SEGMENT_BYTES} to \
+         {MAX_SEGMENT_BYTES}"
+    )]
+    SegmentBytes(u64),
+    /// The rate is too low or too high.
+    #[error(
+        "append_bytes_per_second is {0}; it must be from {least} to {most}, or null for no limit",
+        least = APPEND_BYTES_PER_SECOND.start(),
+        most = APPEND_BYTES_PER_SECOND.end()
+    )]
+    AppendBytesPerSecond(u64),
+}
+
+impl InvalidSettings {
+    /// The setting's name and what it was.
+    fn named(&self) -> (&'static str, u64) {
+        match self {
+            Self::SegmentBytes(found) => (SEGMENT_BYTES, *found),
+            Self::AppendBytesPerSecond(found) => (APPEND_RATE, *found),
+        }
+    }
+}
 
 impl SettingsPatch {
     /// Checks every setting that is given.
     pub fn check(&self) -> Result<(), InvalidSettings> {
-        match self.segment_bytes {
-            Some(bytes)
-                if !bytes.is_multiple_of(BLOCK_BYTES)
-                    || !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) =>
-            {
-                Err(InvalidSettings(bytes))
-            }
-            _ => Ok(()),
+        let fits = |bytes: u64| {
+            bytes.is_multiple_of(BLOCK_BYTES) && (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes)
+        };
+        if let Some(bytes) = self.segment_bytes.filter(|bytes| !fits(*bytes)) {
+            return Err(InvalidSettings::SegmentBytes(bytes));
+        }
+        let rate = self.append_bytes_per_second.flatten();
+        match rate.filter(|rate| !APPEND_BYTES_PER_SECOND.contains(rate)) {
+            Some(rate) => Err(InvalidSettings::AppendBytesPerSecond(rate)),
+            None => Ok(()),
         }
     }
 
@@ -60,6 +97,7 @@ impl SettingsPatch {
         Settings {
             segment_bytes: self.segment_bytes.unwrap_or(settings.segment_bytes),
             account: self.account.clone().or_else(|| settings.account.clone()),
+            append_bytes_per_second: self.append_bytes_per_second.unwrap_or(settings.append_bytes_per_second),
         }
     }
 }
@@ -75,6 +113,9 @@ pub struct StreamMeta {
     pub settings: Settings,
     /// Whether its first segment was made: without a segment, data is missing.
     pub begun: bool,
+    /// The Kubernetes object that the stream belongs to, such as `vaultstream/<namespace>/<name>`. Only that object
+    /// changes or deletes the stream; this server never writes the name.
+    pub owner: Option<String>,
 }
 
 /// Metadata that is not a stream's.
@@ -89,37 +130,64 @@ const ID: &str = "stream_id";
 const CREATED: &str = "created_ms";
 const BEGUN: &str = "begun";
 const SEGMENT_BYTES: &str = "segment_bytes";
+const APPEND_RATE: &str = "append_bytes_per_second";
+const OWNER: &str = "owner";
+
+/// Who owns the stream whose container has these metadata, whatever else they hold.
+#[must_use]
+pub fn owner(metadata: &Metadata) -> Option<String> {
+    metadata.get(OWNER).filter(|owner| !owner.is_empty()).cloned()
+}
 
 impl StreamMeta {
     /// The metadata as they are stored.
     #[must_use]
     pub fn to_metadata(&self) -> Metadata {
-        let mut metadata = Metadata::from([
-            (ID.to_owned(), self.id.to_string()),
-            (CREATED.to_owned(), self.created.to_string()),
-            (SEGMENT_BYTES.to_owned(), self.settings.segment_bytes.to_string()),
-        ]);
-        if let Some(account) = &self.settings.account {
-            metadata.insert(ACCOUNT.to_owned(), account.clone());
-        }
-        if self.begun {
-            metadata.insert(BEGUN.to_owned(), "true".to_owned());
-        }
+        let mut metadata = Metadata::new();
+        self.write_to(&mut metadata);
         metadata
+    }
+
+    /// Puts all of this into stored metadata. Names that this version does not know stay as they are.
+    pub fn write_to(&self, metadata: &mut Metadata) {
+        let Settings { segment_bytes, account, append_bytes_per_second } = &self.settings;
+        for (name, value) in [
+            (ID, Some(self.id.to_string())),
+            (CREATED, Some(self.created.to_string())),
+            (SEGMENT_BYTES, Some(segment_bytes.to_string())),
+            (ACCOUNT, account.clone()),
+            (APPEND_RATE, append_bytes_per_second.map(|rate| rate.to_string())),
+            (BEGUN, self.begun.then(|| "true".to_owned())),
+        ] {
+            match value {
+                Some(value) => metadata.insert(name.to_owned(), value),
+                None => metadata.remove(name),
+            };
+        }
+        if let Some(owner) = &self.owner {
+            metadata.insert(OWNER.to_owned(), owner.clone());
+        }
     }
 
     /// Reads stored metadata. Names that this version does not know are ignored.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, InvalidMeta> {
-        let segment_bytes = number(metadata, SEGMENT_BYTES)?;
-        let account = metadata.get(ACCOUNT).cloned();
-        let patch = SettingsPatch { segment_bytes: Some(segment_bytes), account };
-        patch.check().map_err(|_| InvalidMeta { key: SEGMENT_BYTES, found: segment_bytes.to_string() })?;
+        let rate = metadata.get(APPEND_RATE).map(|_| number(metadata, APPEND_RATE)).transpose()?;
+        let patch = SettingsPatch {
+            segment_bytes: Some(number(metadata, SEGMENT_BYTES)?),
+            account: metadata.get(ACCOUNT).cloned(),
+            append_bytes_per_second: Some(rate),
+        };
+        patch.check().map_err(|invalid| {
+            let (key, found) = invalid.named();
+            InvalidMeta { key, found: found.to_string() }
+        })?;
         let id = text(metadata, ID)?;
         Ok(Self {
             id: id.parse().map_err(|_| InvalidMeta { key: ID, found: format!("`{id}`") })?,
             created: Timestamp(number(metadata, CREATED)?),
             settings: patch.apply_to(&Settings::default()),
             begun: metadata.contains_key(BEGUN),
+            owner: owner(metadata),
         })
     }
 }
@@ -137,35 +205,73 @@ fn number(metadata: &Metadata, key: &'static str) -> Result<u64, InvalidMeta> {
 mod tests {
     use super::*;
 
-    fn meta(begun: bool) -> StreamMeta {
-        let settings = Settings { segment_bytes: 3 * BLOCK_BYTES, account: begun.then(|| "two".to_owned()) };
-        StreamMeta { id: StreamId([7; 16]), created: Timestamp(123), settings, begun }
+    fn meta(all: bool) -> StreamMeta {
+        let settings = Settings {
+            segment_bytes: 3 * BLOCK_BYTES,
+            account: all.then(|| "two".to_owned()),
+            append_bytes_per_second: all.then_some(5_000),
+        };
+        let owner = all.then(|| "vaultstream/shop/orders".to_owned());
+        StreamMeta { id: StreamId([7; 16]), created: Timestamp(123), settings, begun: all, owner }
     }
 
     #[test]
     fn metadata_round_trip() {
-        for begun in [true, false] {
-            assert_eq!(StreamMeta::from_metadata(&meta(begun).to_metadata()), Ok(meta(begun)));
+        for all in [true, false] {
+            assert_eq!(StreamMeta::from_metadata(&meta(all).to_metadata()), Ok(meta(all)));
         }
+    }
+
+    #[test]
+    fn what_is_no_longer_set_goes_and_what_is_unknown_stays() {
+        let mut metadata = meta(true).to_metadata();
+        metadata.insert("from_the_future".to_owned(), "7".to_owned());
+        meta(false).write_to(&mut metadata);
+        assert_eq!(metadata.remove("from_the_future").as_deref(), Some("7"));
+        assert_eq!(metadata.remove(OWNER), meta(true).owner, "nobody here changes the owner");
+        assert_eq!(metadata, meta(false).to_metadata());
     }
 
     #[test]
     fn damaged_metadata_says_which() {
-        for (key, value) in [(ID, "zz"), (CREATED, "-1"), (SEGMENT_BYTES, "5")] {
+        for (key, value) in [(ID, "zz"), (CREATED, "-1"), (SEGMENT_BYTES, "5"), (APPEND_RATE, "1")] {
             let mut metadata = meta(true).to_metadata();
             metadata.insert(key.to_owned(), value.to_owned());
             assert!(StreamMeta::from_metadata(&metadata).unwrap_err().to_string().contains(key));
             metadata.remove(key);
-            assert!(StreamMeta::from_metadata(&metadata).unwrap_err().to_string().contains("not there"));
+            match StreamMeta::from_metadata(&metadata) {
+                // Containers of earlier versions have none.
+                Ok(meta) => assert_eq!((key, meta.settings.append_bytes_per_second), (APPEND_RATE, None)),
+                Err(error) => assert!(error.to_string().contains("not there")),
+            }
         }
     }
 
     #[test]
-    fn segment_sizes_are_checked() {
-        let check = |bytes| SettingsPatch { segment_bytes: Some(bytes), account: None }.check();
-        assert!(check(BLOCK_BYTES).is_ok() && check(MAX_SEGMENT_BYTES).is_ok());
+    fn ranges_are_checked() {
+        let size = |bytes| SettingsPatch { segment_bytes: Some(bytes), ..SettingsPatch::default() }.check();
+        assert!(size(BLOCK_BYTES).is_ok() && size(MAX_SEGMENT_BYTES).is_ok());
         for wrong in [0, 1, BLOCK_BYTES + 512, MAX_SEGMENT_BYTES + BLOCK_BYTES] {
-            assert!(check(wrong).unwrap_err().to_string().contains(&wrong.to_string()));
+            assert!(size(wrong).unwrap_err().to_string().contains(&wrong.to_string()));
         }
+        let rate =
+            |rate| SettingsPatch { append_bytes_per_second: Some(rate), ..SettingsPatch::default() }.check();
+        for right in [None, Some(1 << 10), Some(1 << 30)] {
+            assert_eq!(rate(right), Ok(()));
+        }
+        for wrong in [0, 1_023, (1 << 30) + 1, u64::MAX] {
+            let says = rate(Some(wrong)).unwrap_err().to_string();
+            assert!(says.contains(&wrong.to_string()) && says.contains("append_bytes_per_second"), "{says}");
+        }
+    }
+
+    #[test]
+    fn null_takes_a_limit_away_and_silence_leaves_it() {
+        let limited = meta(true).settings;
+        let patched = |json: &str| serde_json::from_str::<SettingsPatch>(json).unwrap().apply_to(&limited);
+        assert_eq!(patched("{}"), limited);
+        assert_eq!(patched(r#"{"append_bytes_per_second":null}"#).append_bytes_per_second, None);
+        assert_eq!(patched(r#"{"append_bytes_per_second":2048}"#).append_bytes_per_second, Some(2_048));
+        assert!(serde_json::from_str::<SettingsPatch>(r#"{"append_bytes_per_second":-1}"#).is_err());
     }
 }

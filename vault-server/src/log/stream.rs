@@ -10,45 +10,36 @@
 //!   (another server leads)
 //! ```
 
+mod append;
 mod life;
+
+pub use append::Append;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use serde::Serialize;
-use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot, watch};
-use vault_format::ids::{Offset, Term};
-use vault_format::limits::MAX_RUN_BYTES;
+use tokio::sync::{Semaphore, mpsc, watch};
+use vault_format::ids::Term;
 use vault_format::names::{ContainerName, StreamName};
 
 use crate::env::Env;
-use crate::limits::{FOLLOWED_MAY_BE_OLD, MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM};
-use crate::log::appender::Appended;
+use crate::limits::{FOLLOWED_MAY_BE_OLD, QUEUE_BYTES_PER_STREAM};
 use crate::log::context::Context;
-use crate::log::error::{AppendError, StreamFault, Unusable};
+use crate::log::error::{StreamFault, Unusable};
 use crate::log::following::Follower;
 use crate::log::fresh::Fresh;
+use crate::log::rate::Rate;
 use crate::log::reader::Reader;
 use crate::log::reading::StreamReader;
 use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
 use crate::log::writer::{AppendRequest, Command};
-use crate::storage::StorageError;
-
-/// Messages to be appended as one run of consecutive offsets.
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// The records, encoded and checked by [`vault_format::record`]; at most 3 MiB.
-    pub records: Bytes,
-    /// How many; at least 1.
-    pub record_count: u32,
-    /// Append only where the stream's next offset is this one.
-    pub expected_offset: Option<Offset>,
-}
+use crate::storage::{ReadAccess, StorageError};
 
 /// What a stream is like at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -137,6 +128,8 @@ pub struct Stream {
     context: Arc<Context>,
     meta: RwLock<StreamMeta>,
     segment_bytes: Arc<AtomicU64>,
+    /// What may be appended here now: each leader counts for itself.
+    rate: Mutex<Rate>,
     queue: Arc<Semaphore>,
     state: watch::Sender<State>,
     command: watch::Sender<Command>,
@@ -148,10 +141,12 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(context: Arc<Context>, name: StreamName, meta: StreamMeta) -> Arc<Self> {
+        let rate = Rate::new(meta.settings.append_bytes_per_second, context.env.clock.monotonic());
         Arc::new(Self {
             container: context.prefix.container(&name),
             name,
             context,
+            rate: Mutex::new(rate),
             segment_bytes: Arc::new(AtomicU64::new(meta.settings.segment_bytes)),
             meta: RwLock::new(meta),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
@@ -176,7 +171,16 @@ impl Stream {
 
     pub(crate) fn set_meta(&self, meta: StreamMeta) {
         self.segment_bytes.store(meta.settings.segment_bytes, Ordering::Relaxed);
+        self.rate().set(meta.settings.append_bytes_per_second, self.context.env.clock.monotonic());
         *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
+    }
+
+    /// Takes note of who owns the stream by now: whether that is somebody else than before.
+    pub(crate) fn set_owner(&self, owner: Option<String>) -> bool {
+        let mut meta = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = meta.owner != owner;
+        meta.owner = owner;
+        changed
     }
 
     /// Its condition, without waiting for anything.
@@ -199,48 +203,6 @@ impl Stream {
         StreamStatus { condition, trouble, queued_bytes }
     }
 
-    /// Appends and waits until the messages are stored, at most for `patience`.
-    pub async fn append(
-        self: &Arc<Self>,
-        append: Append,
-        patience: Duration,
-    ) -> Result<Appended, AppendError> {
-        assert!(append.record_count > 0 && (1..=MAX_RUN_BYTES).contains(&append.records.len()));
-        let env = &self.context.env;
-        let started = env.clock.monotonic();
-        let open = self.opened(patience).await?;
-        if let Some(fault) = open.fault() {
-            return Err(Unusable::from(fault).into());
-        }
-        if let Some(StorageError::Full(why)) = open.reader.shown.stalled() {
-            return Err(AppendError::StorageFull(why));
-        }
-        let cost =
-            u32::try_from(append.records.len().max(MIN_REQUEST_COST)).expect("a request is at most 3 MiB");
-        let take = |semaphore: &Arc<Semaphore>, whose: &'static str| match Arc::clone(semaphore)
-            .try_acquire_many_owned(cost)
-        {
-            Ok(permit) => Ok(permit),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(AppendError::QueueFull(whose)),
-        };
-        let permits = [take(&self.queue, "the stream")?, take(&self.context.queue, "the server")?];
-        let (reply, answer) = oneshot::channel();
-        let Append { records, record_count, expected_offset } = append;
-        let request = AppendRequest { records, record_count, expected_offset, reply, permits };
-        let requests = open.requests.as_ref().ok_or(Unusable::NoLeader)?;
-        requests.send(request).map_err(|_| self.why_not_leading(&open))?;
-        let left = patience.saturating_sub(env.clock.monotonic() - started);
-        match env.timeout(left, answer).await {
-            Ok(Ok(Err(AppendError::Unusable(Unusable::NoLeader)))) => Err(self.why_not_leading(&open).into()),
-            Ok(Ok(Err(AppendError::Unknown(Unusable::NoLeader)))) => {
-                Err(AppendError::Unknown(self.why_not_leading(&open)))
-            }
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(AppendError::Unknown(self.why_not_leading(&open))),
-            Err(_) => Err(AppendError::Unknown(Unusable::TimedOut)),
-        }
-    }
-
     /// A handle to read with. It stays valid while this server leads, or goes on not to.
     pub async fn reader(self: &Arc<Self>, freshness: Freshness) -> Result<StreamReader, Unusable> {
         let patience = self.context.options.patience;
@@ -260,6 +222,13 @@ impl Stream {
             }
         };
         self.context.env.timeout(patience, finding).await.unwrap_or(Err(Unusable::TimedOut))
+    }
+
+    /// How to read the stream's container without this server, as far as storage allows it.
+    pub async fn read_access(&self) -> Result<ReadAccess, Unusable> {
+        let asking = until_definite(&self.context.env, || self.context.storage.grant_reads(&self.container));
+        let granted = self.context.env.timeout(self.context.options.patience, asking).await;
+        Ok(granted.map_err(|_| Unusable::TimedOut)??)
     }
 
     /// Makes sure that what is known of the tail is as new as it has to be.

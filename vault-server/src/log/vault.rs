@@ -18,7 +18,7 @@ use crate::log::error::{AdminError, StreamFault, Unusable};
 use crate::log::meta;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
-use crate::log::settings::{Settings, SettingsPatch, StreamMeta};
+use crate::log::settings::{self, Settings, SettingsPatch, StreamMeta};
 use crate::log::stream::Stream;
 use crate::log::writer::Command;
 use crate::storage::{Storage, StorageError};
@@ -194,7 +194,8 @@ impl Vault {
             return Err(AdminError::TooManyStreams(MAX_STREAMS));
         }
         let env = &self.context.env;
-        let meta = StreamMeta { id: env.stream_id(), created: env.clock.now(), settings, begun: false };
+        let meta =
+            StreamMeta { id: env.stream_id(), created: env.clock.now(), settings, begun: false, owner: None };
         let container = self.context.prefix.container(name);
         let metadata = meta.to_metadata();
         let created =
@@ -230,7 +231,8 @@ impl Vault {
         settings: SettingsPatch,
     ) -> Result<Arc<Stream>, AdminError> {
         let stream = self.stream(name)?;
-        let current = stream.meta().settings.account;
+        let StreamMeta { owner, settings: Settings { account: current, .. }, .. } = stream.meta();
+        unowned(owner)?;
         if settings.account.is_some() && settings.account != current {
             return Err(AdminError::OtherSettings(format!(
                 "it lives in the account `{}`, for ever",
@@ -240,19 +242,26 @@ impl Vault {
         let (vault, changed) = (self.clone(), Arc::clone(&stream));
         self.to_the_end(async move {
             let container = vault.context.prefix.container(changed.name());
-            let change = |meta: &mut StreamMeta| meta.settings = settings.apply_to(&meta.settings);
+            let change = |meta: &mut StreamMeta| {
+                // What storage says counts: somebody may have taken the stream over a moment ago.
+                if meta.owner.is_none() {
+                    meta.settings = settings.apply_to(&meta.settings);
+                }
+            };
             let meta = meta::update(&vault.context, &container, change).await.map_err(Unusable::from)?;
-            changed.set_meta(meta);
+            changed.set_meta(meta.clone());
             vault.context.count_change();
-            Ok(())
+            unowned(meta.owner)
         })
         .await?;
         Ok(stream)
     }
 
-    /// Deletes a stream and everything in it. Deleting one whose container is gone makes the vault forget it.
+    /// Deletes a stream and everything in it, unless Kubernetes owns it. Deleting one whose container is gone makes the
+    /// vault forget it.
     pub async fn delete(&self, name: &StreamName) -> Result<(), AdminError> {
         let stream = self.stream(name)?;
+        unowned(stream.meta().owner)?;
         let vault = self.clone();
         self.to_the_end(async move { vault.delete_now(&stream).await }).await
     }
@@ -270,11 +279,22 @@ impl Vault {
             if !reign.in_force(&self.context.storage, &self.context.env, None).await? {
                 return Err(StorageError::PreconditionFailed);
             }
+            // The lease keeps the owner as it is from here on.
+            let owner = settings::owner(&self.context.storage.container_metadata(&container).await?);
+            if owner.is_some() {
+                return Ok(owner);
+            }
             stream.set_deleted();
-            self.context.storage.delete_container(&container, &lease).await
+            self.context.storage.delete_container(&container, &lease).await.map(|()| None)
         });
         match deleted.await {
-            Ok(()) | Err(StorageError::NotFound) => {
+            Ok(Some(owner)) => {
+                if stream.set_owner(Some(owner.clone())) {
+                    self.context.count_change();
+                }
+                Err(AdminError::Managed(owner))
+            }
+            Ok(None) | Err(StorageError::NotFound) => {
                 self.forget(stream);
                 drop(deletion);
                 // Who listed the streams when this was announced has seen the container still.
@@ -350,6 +370,14 @@ impl Vault {
             match (found.get(stream.name()), absent) {
                 (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
                     stream.set_meta(meta.clone());
+                }
+                // What this leader changed since the listing began is newer than the listing; an owner it never
+                // changes.
+                (Some(meta), Absent::IsMissing) if meta.id == stream.meta().id => {
+                    // Followers are told, as of every change: they do not list otherwise.
+                    if stream.set_owner(meta.owner.clone()) {
+                        self.context.count_change();
+                    }
                 }
                 (Some(_), Absent::IsMissing) => {}
                 // Deleted, or deleted and made anew, through another server.
@@ -465,11 +493,19 @@ impl Drop for Deletion<'_> {
     }
 }
 
+/// What Kubernetes says a stream is like, nobody else changes.
+fn unowned(owner: Option<String>) -> Result<(), AdminError> {
+    owner.map_or(Ok(()), |owner| Err(AdminError::Managed(owner)))
+}
+
 fn confirm(stream: &Arc<Stream>, wanted: &SettingsPatch) -> Result<(), AdminError> {
     let settings = stream.meta().settings;
     if wanted.apply_to(&settings) == settings {
         return Ok(());
     }
-    let account = settings.account.map(|account| format!(", account is `{account}`")).unwrap_or_default();
-    Err(AdminError::OtherSettings(format!("segment_bytes is {}{account}", settings.segment_bytes)))
+    let Settings { segment_bytes, account, append_bytes_per_second } = settings;
+    let account = account.map(|account| format!(", account is `{account}`")).unwrap_or_default();
+    let rate = append_bytes_per_second.map_or("null".to_owned(), |rate| rate.to_string());
+    let found = format!("segment_bytes is {segment_bytes}, append_bytes_per_second is {rate}{account}");
+    Err(AdminError::OtherSettings(found))
 }

@@ -16,7 +16,7 @@ use vault_format::names::ContainerName;
 
 use super::{
     ACCOUNT, BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget,
-    Metadata, Storage, StorageError,
+    Metadata, ReadAccess, Storage, StorageError,
 };
 
 /// Storage accounts by their names. The first is the main one.
@@ -244,6 +244,10 @@ impl Storage for Accounts {
 
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
         self.at(&blob.container, |storage| async move { storage.break_lease(blob, if_match).await }).await
+    }
+
+    async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
+        self.at(container, |storage| async move { storage.grant_reads(container).await }).await
     }
 
     /// The main account has the vault's leader.

@@ -13,7 +13,7 @@ use vault_format::names::ContainerName;
 use super::operation::Operation;
 use super::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
-    Storage, StorageError,
+    ReadAccess, Storage, StorageError,
 };
 
 /// Another backend, and how many requests it was sent.
@@ -178,6 +178,10 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
 
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
         self.count(Operation::BreakLease).break_lease(blob, if_match).await
+    }
+
+    async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
+        self.count(Operation::GrantReads).grant_reads(container).await
     }
 
     fn leases_last(&self) -> bool {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
-use vault_format::ids::{Position, Term};
+use vault_format::ids::{Position, Term, Timestamp};
 use vault_format::names::ContainerName;
 
 pub mod accounts;
@@ -127,6 +127,36 @@ pub struct BlobEntry {
     pub bytes: u64,
     /// Its present state.
     pub etag: ETag,
+}
+
+/// Whether somebody may read a container's blobs without going through this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadAccess {
+    /// So.
+    Granted(ReadGrant),
+    /// Not from this storage, for the reason in this sentence.
+    None(&'static str),
+}
+
+/// Leave to read the blobs of one container. Its debug form does not show the signature.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReadGrant {
+    /// The container's URL, without a query. `/` and a blob's name behind it make the blob's.
+    pub container_url: String,
+    /// What gives leave: the query of every request, without the `?`.
+    pub sas: String,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+impl fmt::Debug for ReadGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container_url, expires, .. } = self;
+        f.debug_struct("ReadGrant")
+            .field("container_url", container_url)
+            .field("expires", expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a storage request failed.
@@ -278,6 +308,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Ends the lease on a blob at once, whoever holds it, if the blob is in state `if_match`. `PreconditionFailed` where
     /// it is in another, or nobody holds a lease; `Refused` where [`Storage::leases_last`].
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError>;
+
+    /// Lets somebody read a container's blobs without going through this process, or says why that cannot be: nobody
+    /// can write with it, read another container or list blobs, and it ends after
+    /// [`DIRECT_READ_TIME`](crate::limits::DIRECT_READ_TIME) at most. Whether the container exists is not looked at.
+    async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError>;
 
     /// Whether the lease on a blob lasts until it is given back or its holder's process ends. It never runs out then and
     /// cannot be broken, and trying to acquire it costs next to nothing.

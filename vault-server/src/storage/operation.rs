@@ -66,6 +66,8 @@ operations! {
     ReleaseLease = "release_lease",
     /// `break_lease`
     BreakLease = "break_lease",
+    /// `grant_reads`
+    GrantReads = "grant_reads",
 }
 
 impl fmt::Display for Operation {

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 use vault_format::record::Message;
 
-use crate::http::append::run::Run;
+use crate::http::append::run::{Rules, Run};
 use crate::http::append::text::Text;
 use crate::http::problem::{Code, Problem};
 
@@ -70,8 +70,8 @@ struct Scratch {
     value: Vec<u8>,
 }
 
-struct Reading {
-    run: Run,
+struct Reading<'t> {
+    run: Run<'t>,
     scratch: Scratch,
     /// Whether the reader is inside the list of messages, so that a mistake is one message's.
     in_messages: bool,
@@ -80,8 +80,8 @@ struct Reading {
 }
 
 /// The records in a JSON body, and how many.
-pub(super) fn encode(body: &[u8], max_value_bytes: usize) -> Result<(Bytes, u32), Problem> {
-    let run = Run::new(body.len(), max_value_bytes);
+pub(super) fn encode(body: &[u8], rules: Rules<'_>) -> Result<(Bytes, u32), Problem> {
+    let run = Run::new(body.len(), rules);
     let mut reading = Reading { run, scratch: Scratch::default(), in_messages: false, refused: None };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = Document(&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end());
@@ -95,9 +95,9 @@ pub(super) fn encode(body: &[u8], max_value_bytes: usize) -> Result<(Bytes, u32)
     }
 }
 
-struct Document<'r>(&'r mut Reading);
+struct Document<'r, 't>(&'r mut Reading<'t>);
 
-impl<'de> DeserializeSeed<'de> for Document<'_> {
+impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -105,7 +105,7 @@ impl<'de> DeserializeSeed<'de> for Document<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
+impl<'de> Visitor<'de> for Document<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,9 +127,9 @@ impl<'de> Visitor<'de> for Document<'_> {
     }
 }
 
-struct Messages<'r>(&'r mut Reading);
+struct Messages<'r, 't>(&'r mut Reading<'t>);
 
-impl<'de> DeserializeSeed<'de> for Messages<'_> {
+impl<'de> DeserializeSeed<'de> for Messages<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -137,7 +137,7 @@ impl<'de> DeserializeSeed<'de> for Messages<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Messages<'_> {
+impl<'de> Visitor<'de> for Messages<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for Messages<'_> {
     }
 }
 
-fn push(run: &mut Run, scratch: &mut Scratch, message: &JsonMessage<'_>) -> Result<(), Problem> {
+fn push(run: &mut Run<'_>, scratch: &mut Scratch, message: &JsonMessage<'_>) -> Result<(), Problem> {
     let index = run.count();
     let invalid = |reason: &str| Problem::message(Code::InvalidMessage, index, reason);
     let key = match (&message.key, &message.key_base64) {
@@ -181,14 +181,15 @@ fn push(run: &mut Run, scratch: &mut Scratch, message: &JsonMessage<'_>) -> Resu
     run.push(&Message { attributes: message.attributes, key, headers: &headers, value })
 }
 
-fn decode<'s>(text: &str, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]> {
+/// The bytes behind base64.
+pub(super) fn decode<'s>(text: &str, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]> {
     scratch.clear();
     STANDARD.decode_vec(text, scratch).ok()?;
     Some(scratch)
 }
 
 /// Valid JSON without the white space outside its strings, otherwise letter by letter: numbers keep their digits.
-fn compact<'s>(json: &str, scratch: &'s mut Vec<u8>) -> &'s [u8] {
+pub(super) fn compact<'s>(json: &str, scratch: &'s mut Vec<u8>) -> &'s [u8] {
     scratch.clear();
     let mut rest = json.as_bytes();
     while !rest.is_empty() {

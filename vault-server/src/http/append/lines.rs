@@ -8,19 +8,15 @@ use serde_json::value::RawValue;
 use vault_format::record::Message;
 
 use crate::http::append::json::is_json;
-use crate::http::append::run::Run;
+use crate::http::append::run::{Rules, Run};
 use crate::http::append::text::Text;
 use crate::http::problem::{Code, Problem};
 use crate::limits::MAX_POINTER_STEPS;
 
 /// The records in lines of JSON, and how many. `key` is a JSON pointer to each message's key.
-pub(super) fn encode(
-    body: &[u8],
-    key: Option<&str>,
-    max_value_bytes: usize,
-) -> Result<(Bytes, u32), Problem> {
+pub(super) fn encode(body: &[u8], key: Option<&str>, rules: Rules<'_>) -> Result<(Bytes, u32), Problem> {
     let pointer = key.map(Pointer::parse).transpose()?;
-    let mut run = Run::new(body.len(), max_value_bytes);
+    let mut run = Run::new(body.len(), rules);
     let mut rest = body;
     while !rest.is_empty() {
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());

@@ -2,14 +2,22 @@
 //!
 //! | module | body |
 //! |---|---|
+//! | `format` | which of these a request is |
 //! | here | one message as it is; the binary records of the storage format |
 //! | `json` | `application/json` |
 //! | `lines` | `application/x-ndjson` |
+//! | `events` | CloudEvents |
+//!
+//! `run` has the records that they all make, `trace` the trace that a request belongs to, `producer` who sends it.
 
+mod events;
+mod format;
 mod json;
 mod lines;
+mod producer;
 mod run;
 mod text;
+mod trace;
 
 use std::sync::Arc;
 
@@ -17,19 +25,23 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vault_format::ids::Offset;
 use vault_format::limits::MAX_RUN_BYTES;
 use vault_format::names::StreamName;
-use vault_format::record::{Message, check_run};
+use vault_format::record::{Message, Record, check_run};
 
 use crate::http::app::App;
-use crate::http::append::run::Run;
+use crate::http::append::format::Format;
+use crate::http::append::run::{Rules, Run};
+use crate::http::append::trace::Trace;
 use crate::http::body::{Limit, Received, drain, receive};
+use crate::http::digest::Digests;
 use crate::http::openapi::{AppendAnswer, AppendRequest, Binary, Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
-use crate::http::request::{StreamPath, media_type, query, refuse_unsupported};
+use crate::http::request::{StreamPath, query, refuse_encodings};
 use crate::limits::MAX_JSON_BODY_BYTES;
 use crate::log::Appended;
 use crate::log::error::Unusable;
@@ -49,14 +61,6 @@ pub(crate) struct Parameters {
     key: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Json,
-    Lines,
-    Plain,
-    Records,
-}
-
 /// Appends the messages of the body.
 #[utoipa::path(
     post,
@@ -66,6 +70,8 @@ enum Format {
     params(StreamParameter, Parameters),
     request_body(content(
         (AppendRequest = "application/json"),
+        (Value = "application/cloudevents+json"),
+        (Vec<Value> = "application/cloudevents-batch+json"),
         (String = "application/x-ndjson"),
         (String = "text/plain"),
         (Binary = "application/octet-stream"),
@@ -96,8 +102,10 @@ async fn try_append(
     body: &mut Body,
 ) -> Result<Appended, Problem> {
     let Parameters { expected_offset, key } = query(uri)?;
-    refuse_unsupported(headers)?;
-    let format = format_of(headers)?;
+    producer::refuse(headers)?;
+    refuse_encodings(headers)?;
+    let format = Format::of(headers)?;
+    let digests = Digests::of(headers)?;
     if key.is_some() && !matches!(format, Format::Plain | Format::Lines) {
         let detail = "query parameters: `key` goes with one plain message or with lines of JSON";
         return Err(Problem::new(Code::InvalidParameter, detail));
@@ -109,29 +117,22 @@ async fn try_append(
         Err(error) => return Err(error.clone().into()),
         Ok(_) => {}
     }
-    let max_value = app.settings.max_message_bytes;
+    let max_value_bytes = app.settings.max_message_bytes;
     let limit = match format {
-        Format::Json | Format::Lines => Limit { bytes: MAX_JSON_BODY_BYTES, code: Code::RequestTooLarge },
-        Format::Plain => Limit { bytes: max_value, code: Code::MessageTooLarge },
+        Format::Json | Format::Lines | Format::Event | Format::EventBatch => {
+            Limit { bytes: MAX_JSON_BODY_BYTES, code: Code::RequestTooLarge }
+        }
+        Format::Plain | Format::BinaryEvent => Limit { bytes: max_value_bytes, code: Code::MessageTooLarge },
         Format::Records => Limit { bytes: MAX_RUN_BYTES, code: Code::RequestTooLarge },
     };
     let Received { bytes, permit } = receive(app, headers, body, limit).await?;
-    let (records, record_count) = match format {
-        Format::Json => json::encode(&bytes, max_value)?,
-        Format::Lines => lines::encode(&bytes, key.as_deref(), max_value)?,
-        Format::Plain => {
-            let mut run = Run::new(bytes.len(), max_value);
-            let key = key.as_deref().unwrap_or_default().as_bytes();
-            run.push(&Message { key, value: &bytes, ..Message::default() })?;
-            run.finish()?
-        }
-        Format::Records => {
-            let record_count = check_run(&bytes, max_value)?;
-            if record_count == 0 {
-                return Err(run::no_messages());
-            }
-            (bytes, record_count)
-        }
+    digests.check(&bytes)?;
+    let trace = Trace::of(headers);
+    let encode = |trace| records(format, headers, &bytes, key.as_deref(), Rules { max_value_bytes, trace });
+    let (records, record_count) = match encode(trace.as_ref()) {
+        // Nothing is refused for the sake of a trace.
+        Err(problem) if trace.is_some() && problem.code() == Code::RequestTooLarge => encode(None)?,
+        encoded => encoded?,
     };
     let stream = match found {
         Ok(stream) => stream,
@@ -150,25 +151,48 @@ async fn created(app: &App, name: &StreamName) -> Result<Arc<Stream>, Problem> {
     Ok(stream)
 }
 
-fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
-    let value = headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
-    let name = match &value {
-        Some(Ok(value)) => media_type(value).to_ascii_lowercase(),
-        Some(Err(_)) | None => String::new(),
-    };
-    match name.as_str() {
-        "application/json" => Ok(Format::Json),
-        "application/x-ndjson" => Ok(Format::Lines),
-        "application/octet-stream" | "text/plain" => Ok(Format::Plain),
-        RECORDS => Ok(Format::Records),
-        _ => {
-            let detail = format!(
-                "Content-Type `{name}` is not taken; send application/json, application/x-ndjson, text/plain, \
-                 application/octet-stream or {RECORDS}"
-            );
-            Err(Problem::new(Code::UnsupportedMediaType, detail))
+/// The records in a body, and how many.
+fn records(
+    format: Format,
+    headers: &HeaderMap,
+    body: &Bytes,
+    key: Option<&str>,
+    rules: Rules<'_>,
+) -> Result<(Bytes, u32), Problem> {
+    match format {
+        Format::Json => json::encode(body, rules),
+        Format::Lines => lines::encode(body, key, rules),
+        Format::Event => events::one(body, rules),
+        Format::EventBatch => events::batch(body, rules),
+        Format::BinaryEvent => events::binary(headers, body, rules),
+        Format::Plain => {
+            let mut run = Run::new(body.len(), rules);
+            let key = key.unwrap_or_default().as_bytes();
+            run.push(&Message { key, value: body, ..Message::default() })?;
+            run.finish()
         }
+        Format::Records => encoded(body, rules),
     }
+}
+
+/// Records that the client has encoded, taken as they are where nothing is to be added.
+fn encoded(body: &Bytes, rules: Rules<'_>) -> Result<(Bytes, u32), Problem> {
+    let record_count = check_run(body, rules.max_value_bytes)?;
+    if record_count == 0 {
+        return Err(run::no_messages());
+    }
+    if rules.trace.is_none() {
+        return Ok((body.clone(), record_count));
+    }
+    let mut run = Run::new(body.len(), rules);
+    let mut rest: &[u8] = body;
+    while !rest.is_empty() {
+        let record = Record::take(&mut rest).expect("the run was checked");
+        let headers: Vec<_> = record.headers().collect();
+        let Record { attributes, key, value, .. } = record;
+        run.push(&Message { attributes, key, headers: &headers, value })?;
+    }
+    run.finish()
 }
 
 fn answer(appended: Appended) -> Response<Body> {

@@ -200,15 +200,10 @@ async fn an_expected_offset_guards_an_append() {
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
     let server = server().await;
-    for (name, value) in [("Producer-Id", "p"), ("ce-id", "1"), ("Content-MD5", "x"), ("Repr-Digest", "x")] {
-        let request = Request::post(S).header("content-type", TEXT).header(name, value).body(Body::from("x"));
-        let problem = server.send(request.unwrap()).await.problem(400, "unsupported");
-        assert!(problem["detail"].as_str().unwrap().contains(&name.to_lowercase()));
-    }
     let request = Request::post(S).header("content-type", TEXT).header("content-encoding", "gzip");
     let answer = server.send(request.body(Body::from("x")).unwrap()).await;
     answer.problem(415, "unsupported_media_type");
-    server.post(S, "application/cloudevents+json", "{}").await.problem(415, "unsupported_media_type");
+    server.post(S, "application/cloudevents+avro", "{}").await.problem(415, "unsupported_media_type");
     server.call("POST", S, "x").await.problem(415, "unsupported_media_type");
     let problem = server.post(&format!("{S}?colour=red"), TEXT, "x").await.problem(400, "invalid_parameter");
     assert!(problem["detail"].as_str().unwrap().contains("colour"));

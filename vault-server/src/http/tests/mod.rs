@@ -1,9 +1,13 @@
 //! The router, driven in process on storage in memory.
 
 mod append;
+mod events;
 mod forward;
+mod headers;
 mod openapi;
+mod owners;
 mod problems;
+mod rates;
 mod read;
 mod streams;
 
@@ -144,6 +148,20 @@ impl Server {
     pub(super) async fn post(&self, uri: &str, content_type: &str, body: impl Into<Body>) -> Answer {
         let request = Request::post(uri).header("content-type", content_type).body(body.into()).unwrap();
         self.send(request).await
+    }
+
+    /// Posts to the stream `s` with these headers.
+    pub(super) async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::post("/streams/s/messages");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// The messages of the stream `s`.
+    pub(super) async fn messages(&self) -> Vec<Value> {
+        self.get("/streams/s/messages").await.is(200).json()["messages"].as_array().unwrap().clone()
     }
 
     /// Appends a text to the stream `s` and answers the offset.

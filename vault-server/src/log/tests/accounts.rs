@@ -23,7 +23,7 @@ async fn led() -> (Vault, [Arc<MemoryStorage>; 2]) {
 }
 
 async fn create(vault: &Vault, name: &str, account: Option<&str>) -> Result<Arc<Stream>, AdminError> {
-    let settings = SettingsPatch { segment_bytes: None, account: account.map(str::to_owned) };
+    let settings = SettingsPatch { account: account.map(str::to_owned), ..SettingsPatch::default() };
     Ok(vault.create(&vault.name(name).unwrap(), settings).await?.1)
 }
 
@@ -49,7 +49,7 @@ async fn a_stream_lives_where_it_was_made() {
     );
     assert!(matches!(create(&vault, "there", Some("one")).await, Err(AdminError::OtherSettings(_))));
     assert!(create(&vault, "there", None).await.is_ok());
-    let moved = SettingsPatch { segment_bytes: None, account: Some("one".to_owned()) };
+    let moved = SettingsPatch { account: Some("one".to_owned()), ..SettingsPatch::default() };
     let refused = vault.change(&vault.name("there").unwrap(), moved).await.unwrap_err();
     assert!(matches!(refused, AdminError::OtherSettings(_)), "{refused}");
 }

@@ -110,7 +110,8 @@ impl Server {
     }
 
     async fn create(&self, name: &str, blocks: u64) -> Arc<Stream> {
-        let settings = SettingsPatch { segment_bytes: Some(blocks * BLOCK_BYTES), account: None };
+        let settings =
+            SettingsPatch { segment_bytes: Some(blocks * BLOCK_BYTES), ..SettingsPatch::default() };
         self.vault.create(&self.name(name), settings).await.unwrap().1
     }
 

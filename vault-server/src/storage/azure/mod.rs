@@ -12,6 +12,7 @@
 //! | `errors` | what an answer means |
 //! | `client` | the SDK's clients |
 //! | `shared_key` | signing with an account key |
+//! | `sas` | leave to read one container directly |
 //! | `settings` | which account and which way in, from the environment |
 //! | `connection_string` | the form in which Azure's portal gives an account and its key |
 //! | `credentials` | tokens for an identity |
@@ -24,6 +25,7 @@ use azure_storage_blob::{BlobClient, BlobContainerClient, BlobServiceClient};
 use vault_format::names::ContainerName;
 
 use self::errors::Asked;
+use self::sas::Signer;
 use super::{BlobName, ETag, StorageError};
 use crate::env::Env;
 
@@ -35,6 +37,7 @@ mod errors;
 mod leases;
 mod listings;
 mod requests;
+mod sas;
 mod settings;
 mod shared_key;
 
@@ -44,6 +47,7 @@ pub use settings::{AccountAddress, AzureSettings, from_environment, from_environ
 pub struct AzureStorage {
     account: AccountAddress,
     service: BlobServiceClient,
+    signer: Signer,
     env: Env,
 }
 
@@ -61,7 +65,8 @@ impl AzureStorage {
     /// `Refused` where the system's certificates or the identity's settings cannot be used.
     pub fn connect(settings: AzureSettings, env: &Env) -> Result<Self, StorageError> {
         let service = client::service(&settings, env)?;
-        Ok(Self { account: settings.account, service, env: env.clone() })
+        let signer = Signer::of(&settings.credential);
+        Ok(Self { account: settings.account, service, signer, env: env.clone() })
     }
 
     /// The account's name.

@@ -28,7 +28,7 @@ use crate::storage::arguments::{
 };
 use crate::storage::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
-    Storage, StorageError,
+    ReadAccess, Storage, StorageError,
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
@@ -309,6 +309,10 @@ impl Storage for AzureStorage {
 
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
         self.end_lease(blob, if_match).await
+    }
+
+    async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
+        self.grant(container).await
     }
 
     fn leases_last(&self) -> bool {

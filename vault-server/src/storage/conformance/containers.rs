@@ -3,14 +3,16 @@
 use futures::FutureExt;
 
 use super::Failure::{AlreadyExists, NotFound, PreconditionFailed};
-use super::{Bench, Check, LEASE, Outcome, blob, done, equal, fails, metadata, no_lease};
-use crate::storage::{LeaseTarget, Metadata};
+use super::{Bench, Check, LEASE, Outcome, blob, done, equal, fails, holds, metadata, no_lease};
+use crate::limits::DIRECT_READ_TIME;
+use crate::storage::{LeaseTarget, Metadata, ReadAccess, ReadGrant};
 
 pub(super) const CHECKS: &[Check] = &[
     Check { name: "container-create", run: |bench| create(bench).boxed() },
     Check { name: "container-metadata", run: |bench| set_metadata(bench).boxed() },
     Check { name: "container-delete", run: |bench| delete(bench).boxed() },
     Check { name: "container-list", run: |bench| list(bench).boxed() },
+    Check { name: "container-grant", run: |bench| grant(bench).boxed() },
 ];
 
 async fn create(bench: Bench) -> Outcome {
@@ -98,4 +100,25 @@ async fn list(bench: Bench) -> Outcome {
     bench.delete(&bench.container("b")).await?;
     let left = done(LISTS, storage.list_containers(&format!("{}b", bench.prefix)).await)?;
     equal(LISTS, left.len(), 2)
+}
+
+async fn grant(bench: Bench) -> Outcome {
+    const GRANTS: &str = "Lets somebody read a container's blobs [...] or says why that cannot be";
+    let name = bench.make("c").await?;
+    match done(GRANTS, bench.storage.grant_reads(&name).await)? {
+        ReadAccess::None(why) => holds(GRANTS, !why.is_empty(), why),
+        ReadAccess::Granted(grant) => {
+            let shown = format!("{grant:?}");
+            let ReadGrant { container_url, sas, expires } = grant;
+            let url_is_its = container_url.ends_with(&format!("/{name}")) && !container_url.contains('?');
+            holds("The container's URL, without a query", url_is_its, &container_url)?;
+            holds("Its debug form does not show the signature", !shown.contains(&sas), &container_url)?;
+            const READS: &str = "nobody can write with it, read another container or list blobs";
+            let has = |pair: &str| sas.split('&').any(|found| found == pair);
+            holds(READS, has("sp=r") && has("sr=c"), "other leave")?;
+            let lasts_ms = expires.0.saturating_sub(bench.env.clock.now().0);
+            let longest_ms = u64::try_from(DIRECT_READ_TIME.as_millis()).unwrap_or(u64::MAX);
+            holds("it ends after `DIRECT_READ_TIME` at most", (1..=longest_ms).contains(&lasts_ms), lasts_ms)
+        }
+    }
 }

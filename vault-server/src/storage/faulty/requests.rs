@@ -15,7 +15,7 @@ use super::super::arguments::PAGE;
 use super::super::operation::Operation;
 use super::super::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
-    Storage, StorageError,
+    ReadAccess, Storage, StorageError,
 };
 use super::Faulty;
 
@@ -271,6 +271,17 @@ impl<S: Storage + ?Sized + 'static> Storage for Faulty<S> {
         self.send(Operation::BreakLease, blob.to_string(), async move {
             inner.break_lease(&blob, &if_match).await
         })
+        .await
+    }
+
+    async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
+        let inner = self.inner.clone();
+        let container = container.clone();
+        self.send(
+            Operation::GrantReads,
+            container.to_string(),
+            async move { inner.grant_reads(&container).await },
+        )
         .await
     }
 
