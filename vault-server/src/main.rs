@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use vault_server::access::Access;
 use vault_server::config::{Config, NoConfig, StorageSetting};
 use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
@@ -40,19 +41,27 @@ fn main() -> ExitCode {
         Ok(azure) => azure,
         Err(sentence) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
     };
-    match start(config, azure) {
+    // What is wrong with the access file is known before anything is begun.
+    let access = match &config.access {
+        None => Access::for_everybody(Env::real()),
+        Some(path) => match Access::from_file(path.clone(), Env::real()) {
+            Ok(access) => access,
+            Err(sentence) => return fail(&sentence, ExitCode::from(WRONG_SETTINGS)),
+        },
+    };
+    match start(config, azure, access) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}"), ExitCode::FAILURE),
     }
 }
 
-fn start(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
+fn start(config: Config, azure: Vec<AzureSettings>, access: Arc<Access>) -> anyhow::Result<()> {
     logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config, azure))
+    runtime.block_on(run(config, azure, access))
 }
 
-async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
+async fn run(config: Config, azure: Vec<AzureSettings>, access: Arc<Access>) -> anyhow::Result<()> {
     // From here on a signal ends the server in order, also while it starts.
     let signals = Signals::new()?;
     serve::raise_file_limit();
@@ -82,9 +91,15 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
         advertise,
         storage: config.storage.kind(),
         prefix: config.prefix.as_str().to_owned(),
+        access: Arc::clone(&access),
     };
     let app = App::new(vault, env, storage, settings, election.standing());
     let ending = tokio::spawn(signals.end(app.stopping.clone()));
+    let (access_kept, access_over) = {
+        let over = CancellationToken::new();
+        let until = over.clone();
+        (tokio::spawn(async move { access.run(&until).await }), over)
+    };
     let hand_over = CancellationToken::new();
     let mut elected = {
         let hand_over = hand_over.clone();
@@ -112,6 +127,8 @@ async fn run(config: Config, azure: Vec<AzureSettings>) -> anyhow::Result<()> {
         serving.await.context("the listener broke down")?;
     }
     ending.abort();
+    access_over.cancel();
+    access_kept.await.context("keeping the access file broke down")?;
     tracing::info!("ended");
     Ok(())
 }

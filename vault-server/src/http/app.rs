@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http::forward::Peers;
@@ -33,6 +34,8 @@ pub struct HttpSettings {
     pub storage: &'static str,
     /// What the names of the vault's containers begin with.
     pub prefix: String,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 /// What every request has at hand.

@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`app`] | what every request has at hand |
+//! | `authorize` | who asks, whether they may, and the audit log |
 //! | [`problem`] | every error that a client can see |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
 //! | `streams` | creating, listing, describing, changing, deleting |
@@ -14,6 +15,7 @@
 
 pub mod app;
 mod append;
+mod authorize;
 mod body;
 mod forward;
 pub mod problem;
@@ -54,6 +56,9 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
         })
+        // The innermost first: what is handed on is told of by the leader, which carries it out.
+        .layer(middleware::from_fn(authorize::tell))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize::authorize))
         .with_state(app)
 }

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service;
 
+use crate::access::audit::Peer;
 use crate::http::app::App;
 use crate::limits::{CONNECTION_BUFFER_BYTES, GRACE, MAX_REQUEST_HEADERS, WRITE_STALL};
 
@@ -36,8 +38,8 @@ pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_con
             () = app.stopping.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if !is_the_clients(error.kind()) {
                     tracing::warn!(%error, "cannot accept connections");
@@ -54,7 +56,7 @@ pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_con
         tasks.spawn(async move {
             let counted = app.connected();
             tokio::select! {
-                () = connection(&app, router, stream) => {}
+                () = connection(&app, router, stream, Peer(peer)) => {}
                 () = cut_off.cancelled() => {}
             }
             drop((counted, slot));
@@ -69,7 +71,7 @@ pub async fn serve(app: Arc<App>, router: Router, listener: TcpListener, max_con
     }
 }
 
-async fn connection(app: &App, router: Router, stream: TcpStream) {
+async fn connection(app: &App, router: Router, stream: TcpStream, peer: Peer) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -82,7 +84,11 @@ async fn connection(app: &App, router: Router, stream: TcpStream) {
         .max_headers(MAX_REQUEST_HEADERS)
         .max_buf_size(CONNECTION_BUFFER_BYTES);
     let io = TokioIo::new(Box::pin(stream));
-    let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().call(request)
+    });
+    let mut serving = std::pin::pin!(builder.serve_connection(io, service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         () = app.stopping.cancelled() => {

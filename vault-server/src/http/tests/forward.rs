@@ -49,6 +49,7 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         advertise: url.clone(),
         storage: "memory",
         prefix: "mv-".to_owned(),
+        access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
     let mut election = Election::new(vault.clone(), over, candidacy);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use vault_format::names::Prefix;
 
+use crate::access::Access;
 use crate::election::{Candidacy, Election};
 use crate::env::Env;
 use crate::http::app::{App, HttpSettings};
@@ -98,6 +99,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
         advertise: "http://127.0.0.1:8480".to_owned(),
         storage: "memory",
         prefix: "mv-".to_owned(),
+        access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);
