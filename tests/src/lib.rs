@@ -6,6 +6,8 @@
 //! | [`server`] | the `vault-server` process: start, kill, pause, restart, its log |
 //! | [`replicas`] | two servers of one vault |
 //! | [`failover`] | how long appends pause when a leader ends |
+//! | [`access`] | access files, and what callers show |
+//! | [`issuer`] | an issuer of signed tokens |
 //! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
 //! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
@@ -19,12 +21,14 @@
 //! | [`package_index`] | this machine's Debian package index, as real input |
 //! | [`wait`] | waits with an end |
 
+pub mod access;
 pub mod azurite;
 pub mod certificates;
 pub mod client;
 pub mod clients;
 pub mod curl;
 pub mod failover;
+pub mod issuer;
 pub mod ledger;
 pub mod message;
 pub mod package_index;

@@ -94,6 +94,11 @@ pub struct Config {
     #[arg(long, env = "MESSAGEVAULT_ALLOW_ANONYMOUS", help_heading = "Network")]
     pub allow_anonymous: bool,
 
+    /// The file that says who may use the server (docs/access.md). A change of it comes into force by itself. Without it
+    /// nobody is asked who they are.
+    #[arg(long, env = "MESSAGEVAULT_ACCESS", value_name = "FILE", help_heading = "Network")]
+    pub access: Option<PathBuf>,
+
     /// The most connections at once; one more is answered 503 and closed.
     #[arg(
         long,
@@ -281,10 +286,16 @@ impl Config {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoConfig::Asked(error.to_string()),
             _ => NoConfig::Wrong(sentence(&error)),
         })?;
-        if !config.listen.ip().is_loopback() && !config.allow_anonymous {
+        if config.access.is_some() && config.allow_anonymous {
+            return Err(NoConfig::Wrong(
+                "--access says who may use this server, and --allow-anonymous that everybody may: leave one out"
+                    .to_owned(),
+            ));
+        }
+        if !config.listen.ip().is_loopback() && config.access.is_none() && !config.allow_anonymous {
             return Err(NoConfig::Wrong(format!(
                 "--listen {} is open to the network, and this server asks nobody who they are: listen on 127.0.0.1, \
-                 or say --allow-anonymous",
+                 name an --access file, or say --allow-anonymous",
                 config.listen
             )));
         }
@@ -429,6 +440,9 @@ mod tests {
     fn the_open_network_is_asked_for_by_name() {
         assert!(read(&["--listen", "0.0.0.0:80", "--allow-anonymous"]).is_ok());
         assert!(read(&["--listen", "[::1]:80"]).is_ok());
+        assert!(read(&["--listen", "0.0.0.0:80", "--access", "/access"]).is_ok());
+        let both = read(&["--access", "/access", "--allow-anonymous"]).unwrap_err();
+        assert!(both.contains("--allow-anonymous that everybody may"), "{both}");
     }
 
     #[test]

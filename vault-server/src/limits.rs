@@ -333,3 +333,95 @@ pub const MAX_DIRECT_SEGMENTS: usize = 1_000;
 const _: () = assert!(
     DELEGATION_KEY_TIME.as_secs() > 2 * (DIRECT_READ_TIME.as_secs() + DIRECT_READ_CLOCK_SKEW.as_secs())
 );
+// --- access ---
+
+/// The longest access file.
+pub const ACCESS_FILE_BYTES: usize = 1 << 20;
+
+/// How often the access file is looked at. A change counts when two looks in a row have seen it, so that a file that is
+/// being written is not taken for a whole one: it comes into force within twice this time.
+pub const ACCESS_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The most users of an access file, and the most tokens.
+pub const MAX_ACCESS_NAMES: usize = 1_000;
+
+/// The longest name of a user or token, and the longest subject that the audit log shows.
+pub const MAX_ACCESS_NAME_CHARS: usize = 256;
+
+/// The most issuers of an access file.
+pub const MAX_ISSUERS: usize = 16;
+
+/// The most rules of an issuer.
+pub const MAX_ISSUER_RULES: usize = 1_000;
+
+/// The most grants of one user, token or rule, and the most claims that a rule asks for.
+pub const MAX_GRANTS: usize = 100;
+
+/// The most grants that one caller can have of several rules together: each request may look at all of them.
+pub const MAX_CALLER_GRANTS: usize = 1_000;
+
+/// The memory that verifying one password may take, in KiB.
+pub const MAX_ARGON2_KIB: u32 = 128 << 10;
+
+/// How many KiB verifying one password may go through, over all passes: some seconds of a core.
+pub const MAX_ARGON2_WORK_KIB: u64 = 1 << 20;
+
+/// The longest `Authorization: Basic`: a name and a password as base64.
+pub const MAX_BASIC_BYTES: usize = 2 << 10;
+
+/// How many passwords are verified at once at most. On small machines it is half of the cores.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+
+/// How many different passwords for one user may wait to be verified; as many wait for all unknown names together. One
+/// that is guessed at so holds up nobody else.
+pub const PASSWORDS_WAITING: usize = 8;
+
+/// How long a password waits to be verified.
+pub const PASSWORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many passwords and tokens that were accepted are remembered, and how many wrong passwords.
+pub const CREDENTIALS_CACHED: usize = 10_000;
+
+/// The longest bearer token.
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+
+/// How far the clocks of issuers may be off, in seconds.
+pub const TOKEN_LEEWAY_S: u64 = 30;
+
+/// How long connecting to an issuer may take.
+pub const ISSUER_CONNECT: Duration = Duration::from_secs(3);
+
+/// How long fetching the keys of an issuer may take, discovery included.
+pub const ISSUER_TIME: Duration = Duration::from_secs(8);
+
+/// How long a request waits for the keys of an issuer.
+pub const ISSUER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer of an issuer.
+pub const MAX_ISSUER_ANSWER_BYTES: usize = 256 << 10;
+
+/// The most keys of an issuer that are looked at.
+pub const MAX_ISSUER_KEYS: usize = 100;
+
+/// How often the keys of an issuer are fetched.
+pub const ISSUER_KEYS_EVERY: Duration = Duration::from_secs(300);
+
+/// How soon they are fetched again after a failure, or when a token is signed with a key that is not among them.
+pub const ISSUER_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long the keys of an issuer that is down are good for.
+pub const ISSUER_KEYS_KEPT: Duration = Duration::from_secs(12 * 3_600);
+
+/// How many refusals the audit log tells of in [`AUDIT_WINDOW`]; the others are counted.
+pub const AUDIT_REFUSALS: u32 = 20;
+
+/// The time for which refusals are counted.
+pub const AUDIT_WINDOW: Duration = Duration::from_secs(10);
+
+/// A change of the access file is in force within ten seconds.
+const _: () = assert!(2 * ACCESS_LOOK_EVERY.as_secs() < 10);
+const _: () = assert!(ISSUER_CONNECT.as_secs() < ISSUER_TIME.as_secs());
+const _: () = assert!(ISSUER_TIME.as_secs() < ISSUER_PATIENCE.as_secs());
+/// Every header that can be accepted fits into what a connection reads.
+const _: () = assert!(MAX_TOKEN_BYTES < CONNECTION_BUFFER_BYTES && MAX_BASIC_BYTES < CONNECTION_BUFFER_BYTES);
+const _: () = assert!(MAX_GRANTS <= MAX_CALLER_GRANTS);

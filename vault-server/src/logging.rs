@@ -2,6 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::access::audit::TARGET;
 use crate::config::LogFormat;
 
 /// What a library says at `info` of every request to the storage that fails. What comes of these is logged here.
@@ -22,14 +23,47 @@ pub fn check_filter(text: &str) -> Result<String, String> {
     }
 }
 
+/// The filter, and the audit log besides, unless the filter says itself what of that is logged.
+fn with_audit(text: &str) -> Result<EnvFilter, Box<dyn std::error::Error + Send + Sync>> {
+    let filter = filter(text)?;
+    let target = |directive: &str| directive.split(['=', '[']).next().unwrap_or_default().trim() == TARGET;
+    if text.split(',').any(target) {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive(format!("{TARGET}=info").parse()?))
+}
+
 /// Begins to log.
 pub fn init(text: &str, format: LogFormat) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = filter(text)?;
+    let filter = with_audit(text)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if format.is_json() {
         log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     } else {
         use std::io::IsTerminal;
         log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_is_on_unless_the_filter_names_it() {
+        for (filter, on) in [
+            ("info", true),
+            ("error", true),
+            ("off", true),
+            ("vault_server=debug", true),
+            ("warn,audit=off", false),
+            ("audit=error,info", false),
+            ("auditor=off", true),
+            ("info, audit = off", false),
+        ] {
+            let Ok(filter) = with_audit(filter) else { continue };
+            let shown = filter.to_string();
+            assert_eq!(shown.split(',').any(|directive| directive == "audit=info"), on, "{shown}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use vault_server::access::Access;
 use vault_server::config::{Config, NoConfig, StorageSetting};
 use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
@@ -54,6 +55,7 @@ struct Given {
     azure: Vec<AzureSettings>,
     tls: Option<Tls>,
     trusted: Vec<reqwest::Certificate>,
+    access: Arc<Access>,
 }
 
 impl Given {
@@ -62,7 +64,11 @@ impl Given {
         let tls = config.tls_cert.as_deref().zip(config.tls_key.as_deref());
         let tls = tls.map(|(certificate, key)| tls::open(certificate, key)).transpose()?;
         let trusted = config.tls_ca.as_deref().map_or(Ok(Vec::new()), tls::authorities)?;
-        Ok(Self { azure: azure_settings(config)?, tls, trusted })
+        let access = match &config.access {
+            None => Access::for_everybody(Env::real()),
+            Some(path) => Access::from_file(path.clone(), Env::real())?,
+        };
+        Ok(Self { azure: azure_settings(config)?, tls, trusted, access })
     }
 }
 
@@ -114,9 +120,15 @@ async fn run(config: Config, given: Given) -> anyhow::Result<()> {
         internal_listener: internal.is_some(),
         tls: given.tls.clone(),
         trusted: given.trusted,
+        access: Arc::clone(&given.access),
     };
     let app = App::new(vault, env, storage, settings, election.standing());
     let ending = tokio::spawn(signals.end(app.stopping.clone()));
+    let (access_kept, access_over) = {
+        let over = CancellationToken::new();
+        let until = over.clone();
+        (tokio::spawn(async move { given.access.run(&until).await }), over)
+    };
     let hand_over = CancellationToken::new();
     let mut elected = {
         let hand_over = hand_over.clone();
@@ -155,6 +167,8 @@ async fn run(config: Config, given: Given) -> anyhow::Result<()> {
         watching.await.context("looking at files broke down")?;
     }
     ending.abort();
+    access_over.cancel();
+    access_kept.await.context("keeping the access file broke down")?;
     tracing::info!("ended");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http::forward::Peers;
@@ -40,6 +41,8 @@ pub struct HttpSettings {
     pub tls: Option<Tls>,
     /// Authorities by which other servers of the vault are trusted, besides those of the system.
     pub trusted: Vec<reqwest::Certificate>,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 /// What every request has at hand.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
@@ -31,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::access::audit::Peer;
 use crate::env::Env;
 use crate::http::app::App;
 use crate::http::problem::{Code, Problem};
@@ -211,7 +211,7 @@ fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
-    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(Peer(peer));
     router.clone().oneshot(request)
 }
 

@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::Mutex;
 use vault_format::ids::Term;
 
+use crate::access::audit::Peer;
 use crate::election::standing::{Leader, Standing};
 use crate::http::app::App;
 use crate::http::body::drain;
@@ -28,6 +29,9 @@ use crate::limits::{FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_C
 
 /// On a request that a follower has handed on: the term under which it takes this server for the leader.
 pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("message-vault-forwarded");
+
+/// On such a request: the address that it came from.
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("message-vault-forwarded-for");
 
 /// Headers that are about one connection and not about the request.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -196,6 +200,11 @@ async fn relay(
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = end_to_end(parts.headers);
     headers.insert(FORWARDED, leader.term.0.into());
+    headers.remove(FORWARDED_FOR);
+    let peer = parts.extensions.get::<Peer>().and_then(|Peer(peer)| peer.to_string().try_into().ok());
+    if let Some(peer) = peer {
+        headers.insert(FORWARDED_FOR, peer);
+    }
     let changes = body.is_some();
     let mut sending =
         app.peers.0.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);

@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`app`] | what every request has at hand |
+//! | `authorize` | who asks, whether they may, and the audit log |
 //! | [`problem`] | every error that a client can see |
 //! | `openapi` | the description of all this for programs |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
@@ -18,6 +19,7 @@
 
 pub mod app;
 mod append;
+mod authorize;
 mod body;
 mod connection;
 mod digest;
@@ -37,15 +39,16 @@ pub mod tls;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::caller::Caller;
 use crate::http::app::App;
 use crate::http::openapi::Document;
 use crate::http::problem::{Code, Problem};
@@ -57,7 +60,10 @@ pub fn router(app: Arc<App>) -> Router {
         routes = routes.routes(routes!(status::status));
     }
     with_fallbacks(routes.into())
+        // The innermost first: what is handed on is told of by the leader, which carries it out.
+        .layer(middleware::from_fn(authorize::tell))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize::authorize))
         .with_state(app)
 }
 
@@ -80,7 +86,7 @@ pub fn internal_router(app: Arc<App>) -> Router {
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
         .route("/status", get(status::status));
-    with_fallbacks(router).with_state(app)
+    with_fallbacks(router).layer(Extension(Caller::anybody())).with_state(app)
 }
 
 fn with_fallbacks(router: Router<Arc<App>>) -> Router<Arc<App>> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use vault_format::ids::Offset;
 use vault_format::names::InvalidName;
 use vault_format::record::{InvalidRecord, InvalidRun};
 
+use crate::access::refusal::Refused;
 use crate::log::error::{AdminError, AppendError, ReadError, StreamFault, Unusable};
 use crate::log::settings::InvalidSettings;
 use crate::storage::StorageError;
@@ -55,6 +56,8 @@ codes! {
     InvalidMessage = "invalid_message", BAD_REQUEST, false, "A message is wrong";
     DigestMismatch = "digest_mismatch", BAD_REQUEST, false, "The body is not the one that was digested";
     Unsupported = "unsupported", BAD_REQUEST, false, "This server does not do that";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, false, "It is not known who asks";
+    Forbidden = "forbidden", FORBIDDEN, false, "The caller may not do that";
     NoSuchRoute = "no_such_route", NOT_FOUND, false, "There is no such route";
     StreamNotFound = "stream_not_found", NOT_FOUND, false, "There is no such stream";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, false, "The route has no such method";
@@ -73,12 +76,14 @@ codes! {
     RequestTooLarge = "request_too_large", PAYLOAD_TOO_LARGE, false, "The request is too large";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false, "The content type is not taken";
     BeyondTail = "beyond_tail", RANGE_NOT_SATISFIABLE, false, "The stream ends before this offset";
+    AuthenticationBusy = "authentication_busy", TOO_MANY_REQUESTS, true, "Too many passwords are being verified";
     QueueFull = "queue_full", TOO_MANY_REQUESTS, true, "Too much waits to be written";
     RateExceeded = "rate_exceeded", TOO_MANY_REQUESTS, true, "The stream is appended to faster than it may be";
     Corrupt = "corrupt", INTERNAL_SERVER_ERROR, false, "Stored data is damaged";
     DataMissing = "data_missing", INTERNAL_SERVER_ERROR, false, "Stored data is missing";
     TwoAccounts = "two_accounts", INTERNAL_SERVER_ERROR, false, "Two storage accounts have the stream";
     FormatTooNew = "format_too_new", INTERNAL_SERVER_ERROR, false, "A newer server wrote here";
+    IssuerUnavailable = "issuer_unavailable", SERVICE_UNAVAILABLE, true, "The token's issuer does not answer";
     NoLeader = "no_leader", SERVICE_UNAVAILABLE, true, "No leader is known";
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, true, "The storage took too long";
     StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, true, "The storage does not answer";
@@ -169,6 +174,12 @@ impl Problem {
         self.code
     }
 
+    /// What is wrong, in a sentence.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The outcome is unknown: the request may have been carried out.
     #[must_use]
     pub fn with_side_effects(mut self) -> Self {
@@ -191,7 +202,25 @@ impl IntoResponse for Problem {
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, retry_after_seconds.into());
         }
+        if status == StatusCode::UNAUTHORIZED {
+            for scheme in
+                [r#"Basic realm="message-vault", charset="UTF-8""#, r#"Bearer realm="message-vault""#]
+            {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
+        }
         response
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::Unauthenticated(_) => Code::Unauthenticated,
+            Refused::Busy => Code::AuthenticationBusy,
+            Refused::IssuerUnavailable => Code::IssuerUnavailable,
+        };
+        Self::new(code, refused.to_string())
     }
 }
 

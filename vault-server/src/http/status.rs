@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::caller::Caller;
+use crate::access::grants::Right;
 use crate::election::standing::Leader;
 use crate::http::app::App;
 use crate::http::openapi::Problems;
@@ -59,12 +62,14 @@ pub(crate) struct Status {
     trouble: Option<String>,
     /// Why the certificate in the files is not in force, in a sentence.
     tls_trouble: Option<String>,
+    /// What is wrong with the newest access file or its issuers, in a sentence.
+    access_trouble: Option<String>,
     vault_uid: Option<String>,
     storage: &'static str,
     prefix: String,
     advertise: String,
     streams: usize,
-    /// Streams that need somebody's eye, the first 100 by name.
+    /// Streams that need somebody's eye and that the caller may read, the first 100 by name.
     troubled: Vec<Troubled>,
     queued_bytes: usize,
     connections: usize,
@@ -85,10 +90,14 @@ struct Troubled {
     tag = "server",
     responses((status = OK, description = "What this server does and knows", body = Status), Problems)
 )]
-pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
+pub(crate) async fn status(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Status> {
     let vault = &app.vault;
     let (streams, _) = vault.list("", None, MAX_STREAMS);
-    let troubled = streams.iter().filter_map(|stream| {
+    let seen = streams.iter().filter(|stream| caller.may(stream.name().as_str(), Right::Read));
+    let troubled = seen.filter_map(|stream| {
         let status = stream.status();
         let well = matches!(status.condition, Condition::Open | Condition::Closed)
             || (status.condition == Condition::Opening && status.trouble.is_none());
@@ -106,6 +115,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
         leader: standing.leader,
         trouble: standing.trouble,
         tls_trouble: app.settings.tls.as_ref().and_then(|tls| tls.trouble()),
+        access_trouble: app.settings.access.trouble(),
         vault_uid: standing.vault_uid,
         storage: app.settings.storage,
         prefix: app.settings.prefix.clone(),

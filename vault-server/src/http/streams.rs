@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -9,6 +10,8 @@ use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::access::caller::Caller;
+use crate::access::grants::Right;
 use crate::http::app::App;
 use crate::http::body::{Limit, drain, receive};
 use crate::http::digest::Digests;
@@ -195,7 +198,7 @@ pub(crate) struct Page {
     next_start_after: Option<String>,
 }
 
-/// `GET /streams`: a page of streams in the order of their names.
+/// `GET /streams`: a page of the streams that the caller may read, in the order of their names.
 #[utoipa::path(
     get,
     path = "/streams",
@@ -204,14 +207,20 @@ pub(crate) struct Page {
     params(ListParameters),
     responses((status = OK, description = "A page of streams in the order of their names", body = Page), Problems)
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Page>, Problem> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<Page>, Problem> {
     let ListParameters { prefix, start_after, limit } = query(&uri)?;
     let limit = limit.unwrap_or(DEFAULT_LIST_STREAMS);
     if !(1..=MAX_STREAMS).contains(&limit) {
         let detail = format!("query parameters: limit is {limit}; it must be from 1 to {MAX_STREAMS}");
         return Err(Problem::new(Code::InvalidParameter, detail));
     }
-    let (streams, more) = app.vault.list(&prefix, start_after.as_deref(), limit);
+    let (streams, more) = app
+        .vault
+        .list_those(&prefix, start_after.as_deref(), limit, |name| caller.may(name.as_str(), Right::Read));
     let streams: Vec<_> = streams.iter().map(|stream| Summary::of(stream)).collect();
     let next_start_after = streams.last().filter(|_| more).map(|last| last.name.clone());
     Ok(Json(Page { streams, next_start_after }))

@@ -126,10 +126,21 @@ impl Vault {
     /// `start_after`; and whether there are more.
     #[must_use]
     pub fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> (Vec<Arc<Stream>>, bool) {
+        self.list_those(prefix, start_after, limit, |_| true)
+    }
+
+    /// The same, of those streams alone whose names are `wanted`.
+    pub fn list_those(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&StreamName) -> bool,
+    ) -> (Vec<Arc<Stream>>, bool) {
         let streams = self.read();
         let mut found = streams
             .values()
-            .filter(|stream| stream.name().as_str().starts_with(prefix))
+            .filter(|stream| stream.name().as_str().starts_with(prefix) && wanted(stream.name()))
             .filter(|stream| start_after.is_none_or(|after| stream.name().as_str() > after));
         let page = found.by_ref().take(limit).cloned().collect();
         (page, found.next().is_some())

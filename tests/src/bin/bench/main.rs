@@ -4,6 +4,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `append` | producers in a closed loop, beside the bare disk |
+//! | `authorization` | what it costs to know who asks |
 //! | `azure` | the server on Azurite, beside bare Put Pages; storage requests by rate |
 //! | `replay` | one consumer that reads a whole stream, beside nginx |
 //! | `growth` | what a stream's length costs |
@@ -15,6 +16,7 @@
 //! | `figures` | medians, percentiles, rounding |
 
 mod append;
+mod authorization;
 mod azure;
 mod connection;
 mod disk;
@@ -72,6 +74,7 @@ enum Name {
     Memory,
     AzureAppend,
     AzureRequests,
+    Authorization,
 }
 
 impl Options {
@@ -121,6 +124,7 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::Growth => ("growth", growth::measure(options).context("growth")?),
         Name::AzureAppend => ("azure_append", azure::append(options).context("azure_append")?),
         Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),
+        Name::Authorization => ("authorization", authorization::measure(options).context("authorization")?),
         Name::Memory => ("memory", memory::measure(options).context("memory")?),
     })
 }

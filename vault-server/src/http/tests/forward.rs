@@ -52,6 +52,7 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
     let mut election = Election::new(vault.clone(), over, candidacy);

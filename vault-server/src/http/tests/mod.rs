@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use vault_format::names::Prefix;
 
+use crate::access::Access;
 use crate::election::{Candidacy, Election};
 use crate::env::Env;
 use crate::http::app::{App, HttpSettings};
@@ -106,6 +107,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);

@@ -4,6 +4,7 @@ use axum::response::IntoResponse;
 use vault_format::ids::{Offset, Position};
 use vault_format::record::{InvalidRecord, InvalidRun};
 
+use crate::access::refusal::Refused;
 use crate::http::problem::{Code, Problem};
 use crate::log::error::{AdminError, AppendError, ReadError, StreamFault, Unusable};
 use crate::storage::StorageError;
@@ -47,6 +48,9 @@ async fn every_failure_has_its_row() {
         (AppendError::Unknown(Unusable::NotFound).into(), 404, "stream_not_found", false, "possible"),
         (ReadError::BelowFirst { first_offset: Offset(7) }.into(), 410, "below_first", false, "none"),
         (ReadError::BeyondTail { end_offset: Offset(7) }.into(), 416, "beyond_tail", false, "none"),
+        (Refused::Unauthenticated("x").into(), 401, "unauthenticated", false, "none"),
+        (Refused::Busy.into(), 429, "authentication_busy", true, "none"),
+        (Refused::IssuerUnavailable.into(), 503, "issuer_unavailable", true, "none"),
         (ReadError::Overloaded.into(), 503, "overloaded", true, "none"),
         (AdminError::OtherSettings("x".into()).into(), 409, "other_settings", false, "none"),
         (AdminError::TooManyStreams(7).into(), 409, "too_many_streams", false, "none"),
