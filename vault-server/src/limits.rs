@@ -192,8 +192,9 @@ const _: () = assert!(LEASE.as_secs() >= LEASE_DURATION.start().as_secs());
 
 // --- http ---
 
-/// How often files that may change while the server runs are looked at.
-pub const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
+/// How often files that may change while the server runs are looked at. A change counts when two looks in a row have
+/// seen it, so that a file that is being written is not taken for a whole one: it comes into force within twice this time.
+pub const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(2);
 
 /// The largest file that is looked at so: a certificate chain, or who may do what.
 pub const MAX_WATCHED_FILE_BYTES: usize = 1 << 20;
@@ -335,13 +336,6 @@ const _: () = assert!(
 );
 // --- access ---
 
-/// The longest access file.
-pub const ACCESS_FILE_BYTES: usize = 1 << 20;
-
-/// How often the access file is looked at. A change counts when two looks in a row have seen it, so that a file that is
-/// being written is not taken for a whole one: it comes into force within twice this time.
-pub const ACCESS_LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// The most users of an access file, and the most tokens.
 pub const MAX_ACCESS_NAMES: usize = 1_000;
 
@@ -418,8 +412,8 @@ pub const AUDIT_REFUSALS: u32 = 20;
 /// The time for which refusals are counted.
 pub const AUDIT_WINDOW: Duration = Duration::from_secs(10);
 
-/// A change of the access file is in force within ten seconds.
-const _: () = assert!(2 * ACCESS_LOOK_EVERY.as_secs() < 10);
+/// A change of a file is in force within ten seconds.
+const _: () = assert!(2 * LOOK_AT_FILES_EVERY.as_secs() < 10);
 const _: () = assert!(ISSUER_CONNECT.as_secs() < ISSUER_TIME.as_secs());
 const _: () = assert!(ISSUER_TIME.as_secs() < ISSUER_PATIENCE.as_secs());
 /// Every header that can be accepted fits into what a connection reads.

@@ -4,13 +4,59 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::env::Env;
 use crate::limits::{LOOK_AT_FILES_EVERY, MAX_WATCHED_FILE_BYTES};
+
+/// What is found at a look, which may change.
+#[derive(Debug)]
+pub(crate) struct Settling<T> {
+    /// What was last taken notice of.
+    settled: T,
+    /// What the last look found, where that is something else.
+    seen: Option<T>,
+}
+
+impl<T: PartialEq> Settling<T> {
+    pub(crate) fn new(settled: T) -> Self {
+        Self { settled, seen: None }
+    }
+
+    pub(crate) fn settled(&self) -> &T {
+        &self.settled
+    }
+
+    /// Whether a look shows something new, for the second time: the first may have seen half of what is being written.
+    pub(crate) fn changed(&mut self, found: T) -> bool {
+        if found == self.settled {
+            self.seen = None;
+            return false;
+        }
+        if self.seen.as_ref() == Some(&found) {
+            self.settled = found;
+            self.seen = None;
+            return true;
+        }
+        self.seen = Some(found);
+        false
+    }
+}
+
+/// Reads a file of at most `most` bytes, or says in a sentence why not.
+pub(crate) fn read_bounded(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(most as u64 + 1).read_to_end(&mut content).map_err(cannot)?;
+    if content.len() > most {
+        return Err(format!("{} has more than {most} bytes", path.display()));
+    }
+    Ok(content)
+}
 
 /// What the contents of the files mean, or a sentence that says what is wrong with them.
 type Parse<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
@@ -19,13 +65,15 @@ type Parse<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
 pub struct Watched<T> {
     paths: Vec<PathBuf>,
     parse: Box<Parse<T>>,
+    found: Mutex<Settling<Found>>,
     state: RwLock<State<T>>,
 }
 
+/// The contents of the files, or why they cannot be read.
+type Found = Result<Vec<Vec<u8>>, String>;
+
 struct State<T> {
     in_force: Arc<T>,
-    /// What the files held when they were last understood, or found to be wrong.
-    seen: Result<Vec<Vec<u8>>, String>,
     trouble: Option<String>,
 }
 
@@ -44,8 +92,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
     ) -> Result<Self, String> {
         let contents = read(&paths)?;
         let in_force = Arc::new(parse(&contents)?);
-        let state = RwLock::new(State { in_force, seen: Ok(contents), trouble: None });
-        Ok(Self { paths, parse: Box::new(parse), state })
+        let found = Mutex::new(Settling::new(Ok(contents)));
+        let state = RwLock::new(State { in_force, trouble: None });
+        Ok(Self { paths, parse: Box::new(parse), found, state })
     }
 
     /// What is in force.
@@ -76,14 +125,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
     /// Looks at the files once.
     fn look(&self) {
-        let contents = read(&self.paths);
-        let unchanged = self.state.read().unwrap_or_else(PoisonError::into_inner).seen == contents;
-        if unchanged {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if !found.changed(read(&self.paths)) {
             return;
         }
-        let parsed = contents.as_ref().map_err(Clone::clone).and_then(|contents| (self.parse)(contents));
+        let settled = found.settled().as_ref();
+        let parsed = settled.map_err(Clone::clone).and_then(|contents| (self.parse)(contents));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.seen = contents;
         match parsed {
             Ok(parsed) => {
                 tracing::info!(files = ?self.paths, "changed files are in force");
@@ -98,21 +146,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 }
 
-fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
-    paths
-        .iter()
-        .map(|path| {
-            let wrong = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
-            let mut content = Vec::new();
-            let file = File::open(path).map_err(|error| wrong(&error))?;
-            let most = MAX_WATCHED_FILE_BYTES as u64;
-            file.take(most + 1).read_to_end(&mut content).map_err(|error| wrong(&error))?;
-            if content.len() as u64 > most {
-                return Err(wrong(&format_args!("the file has more than {most} bytes")));
-            }
-            Ok(content)
-        })
-        .collect()
+fn read(paths: &[PathBuf]) -> Found {
+    paths.iter().map(|path| read_bounded(path, MAX_WATCHED_FILE_BYTES)).collect()
 }
 
 #[cfg(test)]
@@ -129,7 +164,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("number");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
-        assert!(Watched::open(vec![path.clone()], number).unwrap_err().contains("number: "));
+        assert!(Watched::open(vec![path.clone()], number).unwrap_err().contains("number cannot be read: "));
         write("seven");
         assert_eq!(Watched::open(vec![path.clone()], number).unwrap_err(), "`seven` is no number");
         write("7");
@@ -144,14 +179,27 @@ mod tests {
         ] {
             write(text);
             watched.look();
+            watched.look();
             assert_eq!((*watched.current(), watched.trouble().as_deref()), (in_force, trouble), "{text}");
         }
         std::fs::remove_file(&path).unwrap();
+        watched.look();
         watched.look();
         assert_eq!(*watched.current(), 10);
         assert!(watched.trouble().unwrap().contains("No such file"));
         write(&" ".repeat(MAX_WATCHED_FILE_BYTES + 1));
         watched.look();
+        watched.look();
         assert!(watched.trouble().unwrap().contains("more than"), "{:?}", watched.trouble());
+    }
+
+    #[test]
+    fn a_change_counts_when_it_was_seen_twice() {
+        let mut settling = Settling::new("a");
+        let mut look = |found| settling.changed(found);
+        assert!(!look("a"));
+        assert!(!look("b") && look("b") && !look("b"));
+        assert!(!look("c") && !look("d") && !look("c") && !look("b") && !look("c") && look("c"));
+        assert_eq!(*settling.settled(), "c");
     }
 }

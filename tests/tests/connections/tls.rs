@@ -10,7 +10,7 @@ use vault_tests::replicas::free_port;
 use vault_tests::server::{Server, Setup, temporary_directory};
 use vault_tests::wait::until;
 
-/// Files are looked at every 5 s.
+/// Files are looked at every 2 s, and a change counts when it was seen twice.
 const NOTICED: Duration = Duration::from_secs(15);
 
 fn with_tls(setup: Setup, certificates: &Certificates) -> Setup {

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use crate::access::keys::KeySet;
 use crate::access::texts::{IssuerUrl, may_be_asked};
-use crate::access::watch::read_bounded;
 use crate::env::Env;
 use crate::limits::{
-    ACCESS_FILE_BYTES, ISSUER_CONNECT, ISSUER_TIME, MAX_ISSUER_ANSWER_BYTES, MAX_TOKEN_BYTES,
+    ISSUER_CONNECT, ISSUER_TIME, MAX_ISSUER_ANSWER_BYTES, MAX_TOKEN_BYTES, MAX_WATCHED_FILE_BYTES,
 };
+use crate::watched::read_bounded;
 
 /// Where an issuer is, and how it is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ async fn client(place: &Place) -> Result<Client, String> {
     let mut builder =
         Client::builder().connect_timeout(ISSUER_CONNECT).redirect(reqwest::redirect::Policy::none());
     if let Some(path) = &place.ca_file {
-        let pem = read(path, ACCESS_FILE_BYTES).await?;
+        let pem = read(path, MAX_WATCHED_FILE_BYTES).await?;
         builder = builder.tls_certs_only(certificates(&pem, path)?);
     }
     builder.build().map_err(|error| format!("there can be no HTTPS client: {error}"))

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use crate::access::grants::Grant;
 use crate::access::password::Password;
 use crate::access::texts::{IssuerUrl, Name, Sha256, Subject, Text};
-use crate::limits::{ACCESS_FILE_BYTES, MAX_ACCESS_NAMES, MAX_GRANTS, MAX_ISSUER_RULES, MAX_ISSUERS};
+use crate::limits::{MAX_ACCESS_NAMES, MAX_GRANTS, MAX_ISSUER_RULES, MAX_ISSUERS, MAX_WATCHED_FILE_BYTES};
 
 /// What an access file holds.
 #[derive(Default, Debug, Deserialize)]
@@ -82,8 +82,8 @@ fn grants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Grant]>, D:
 
 /// Why a text is not an access file, in a sentence that names line and field, and nothing that may be secret.
 pub(super) fn parse(content: &[u8]) -> Result<AccessFile, String> {
-    if content.len() > ACCESS_FILE_BYTES {
-        return Err(format!("it has more than {ACCESS_FILE_BYTES} bytes"));
+    if content.len() > MAX_WATCHED_FILE_BYTES {
+        return Err(format!("it has more than {MAX_WATCHED_FILE_BYTES} bytes"));
     }
     let file: AccessFile = match serde_yaml::from_slice(content) {
         Ok(file) => file,
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_refused() {
-        assert!(wrong(&" ".repeat(ACCESS_FILE_BYTES + 1)).contains("bytes"));
+        assert!(wrong(&" ".repeat(MAX_WATCHED_FILE_BYTES + 1)).contains("bytes"));
         let issuer = "- {url: 'https://a', audience: a, grants: []}\n";
         let issuers = format!("issuers:\n{}", issuer.repeat(MAX_ISSUERS + 1));
         assert!(wrong(&issuers).contains("at most 16"), "{}", wrong(&issuers));

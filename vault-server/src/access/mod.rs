@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`grants`], [`caller`], [`refusal`] | who may do what; why somebody is not let in |
 //! | `file`, `texts`, `password` | the access file, from YAML; the texts in it; passwords as argon2id left them |
-//! | `watch` | the file on disk |
+//! | `watch` | the file on disk, and the files that it names |
 //! | `policy` | a file in force, with what was found out under it |
 //! | `credentials`, `passwords` | `Authorization`; names with passwords |
 //! | `keys`, `claims` | published keys; what signed tokens claim |
@@ -46,9 +46,10 @@ use crate::access::audit::Audit;
 use crate::access::caller::Caller;
 use crate::access::policy::Policy;
 use crate::access::refusal::Refused;
-use crate::access::watch::{Watched, read_bounded, understand};
+use crate::access::watch::{Found, understand};
 use crate::env::Env;
-use crate::limits::{ACCESS_FILE_BYTES, ACCESS_LOOK_EVERY};
+use crate::limits::{LOOK_AT_FILES_EVERY, MAX_WATCHED_FILE_BYTES};
+use crate::watched::{Settling, read_bounded};
 
 /// Who may use the server, as the access file has it now.
 #[derive(Debug)]
@@ -63,8 +64,9 @@ pub struct Access {
 struct Asked {
     policy: RwLock<Arc<Policy>>,
     passwords_at_once: Arc<Semaphore>,
-    /// Until the task takes it.
-    watched: Mutex<Option<Watched>>,
+    path: PathBuf,
+    /// What stands in the file, until the task takes it.
+    content: Mutex<Option<Settling<Found>>>,
     /// What is wrong with the newest file.
     trouble: Mutex<Option<String>>,
 }
@@ -82,14 +84,15 @@ impl Access {
     ///
     /// A sentence that names the file, the line and the field that is wrong.
     pub fn from_file(path: PathBuf, env: Env) -> Result<Arc<Self>, String> {
-        let watched = Watched::new(path);
-        let file = understand(&watched.path, watched.settled())?;
+        let found = read_bounded(&path, MAX_WATCHED_FILE_BYTES);
+        let file = understand(&path, &found)?;
         let passwords_at_once = passwords::at_once();
         let policy = Arc::new(Policy::new(file, &env, &passwords_at_once, None));
         let asked = Asked {
             policy: RwLock::new(policy),
             passwords_at_once,
-            watched: Mutex::new(Some(watched)),
+            path,
+            content: Mutex::new(Some(Settling::new(found))),
             trouble: Mutex::new(None),
         };
         Ok(Arc::new(Self { audit: Audit::new(env.clone()), env, asked: Some(asked) }))
@@ -121,8 +124,8 @@ impl Access {
     /// Keeps the file and the keys of issuers fresh until `stopping`. Does nothing when it is called again.
     pub async fn run(&self, stopping: &CancellationToken) {
         let Some(asked) = &self.asked else { return };
-        let watched = asked.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut watched) = watched else { return };
+        let content = asked.content.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut content) = content else { return };
         let issuers = TaskTracker::new();
         let begin = |before: Option<&Policy>, policy: &Policy| {
             for issuer in policy.issuers() {
@@ -136,18 +139,20 @@ impl Access {
         begin(None, &asked.policy());
         loop {
             tokio::select! {
-                () = self.env.clock.sleep(ACCESS_LOOK_EVERY) => {}
+                () = self.env.clock.sleep(LOOK_AT_FILES_EVERY) => {}
                 () = stopping.cancelled() => break,
             }
             self.audit.tell_of_the_left_out(false);
-            let (found, path) = look(&watched).await;
-            let Some(found) = found else { break };
-            if !watched.changed(found) {
+            let path = asked.path.clone();
+            let looked =
+                tokio::task::spawn_blocking(move || read_bounded(&path, MAX_WATCHED_FILE_BYTES)).await;
+            let Ok(found) = looked else { break };
+            if !content.changed(found) {
                 continue;
             }
             let before = asked.policy();
             let understood = {
-                let settled = watched.settled().clone();
+                let (path, settled) = (asked.path.clone(), content.settled().clone());
                 tokio::task::spawn_blocking(move || understand(&path, &settled)).await
             };
             let Ok(understood) = understood else { break };
@@ -168,7 +173,7 @@ impl Access {
                     old.stop.cancel();
                 }
             }
-            tracing::info!(file = %watched.path.display(), "a new access file is in force");
+            tracing::info!(file = %asked.path.display(), "a new access file is in force");
         }
         asked.policy().issuers().for_each(|issuer| issuer.stop.cancel());
         issuers.close();
@@ -185,12 +190,4 @@ impl Asked {
     fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
-}
-
-/// What stands on disk now; nothing where the process is about to end.
-async fn look(watched: &Watched) -> (Option<watch::Found>, PathBuf) {
-    let path = watched.path.clone();
-    let reading = path.clone();
-    let found = tokio::task::spawn_blocking(move || read_bounded(&reading, ACCESS_FILE_BYTES)).await;
-    (found.ok(), path)
 }
