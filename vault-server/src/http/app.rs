@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http::forward::Peers;
+use crate::http::read::feed::Feeds;
 use crate::limits::REQUEST_BODIES_BYTES;
 use crate::log::vault::Vault;
 use crate::storage::Storage;
@@ -55,6 +56,8 @@ pub struct App {
     pub standing: watch::Receiver<Standing>,
     /// The connections to other servers.
     pub(crate) peers: Peers,
+    /// What is written once for all who follow a stream.
+    pub(crate) feeds: Feeds,
 }
 
 impl fmt::Debug for App {
@@ -85,6 +88,7 @@ impl App {
             bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
             standing,
             peers: Peers::new(longest, idle),
+            feeds: Feeds::default(),
         })
     }
 

@@ -134,13 +134,21 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response<Body> {
+impl Problem {
+    /// The document that clients get, as one line of JSON.
+    #[must_use]
+    pub fn document(&self) -> Vec<u8> {
         let (code, status, retryable, title) = self.code.row();
         let r#type = format!("urn:messagevault:problem:{code}");
-        let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: &self };
-        let body = serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON");
-        let mut response = Response::new(Body::from(body));
+        let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: self };
+        serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let (_, status, _, _) = self.code.row();
+        let mut response = Response::new(Body::from(self.document()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -6,6 +6,8 @@
 //! | `append` | producers in a closed loop, beside the bare disk |
 //! | `azure` | the server on Azurite, beside bare Put Pages; storage requests by rate |
 //! | `replay` | one consumer that reads a whole stream, beside nginx |
+//! | `followers`, `events` | consumers at the tail: what they cost, how soon they know |
+//! | `json_replay` | one consumer that reads a stream as JSON, beside stored batches |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
 //! | `disk` | the bare disk |
@@ -18,8 +20,11 @@ mod append;
 mod azure;
 mod connection;
 mod disk;
+mod events;
 mod figures;
+mod followers;
 mod growth;
+mod json_replay;
 mod load;
 mod memory;
 mod nginx;
@@ -68,6 +73,9 @@ enum Name {
     AppendBatches,
     AppendSingles,
     Replay,
+    JsonReplay,
+    Followers,
+    Tail,
     Growth,
     Memory,
     AzureAppend,
@@ -118,6 +126,9 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::AppendBatches => ("append_batches", append::batches(options).context("append_batches")?),
         Name::AppendSingles => ("append_singles", append::singles(options).context("append_singles")?),
         Name::Replay => ("replay", replay::measure(options).context("replay")?),
+        Name::JsonReplay => ("json_replay", json_replay::measure(options).context("json_replay")?),
+        Name::Followers => ("followers", followers::many(options).context("followers")?),
+        Name::Tail => ("tail", followers::tail(options).context("tail")?),
         Name::Growth => ("growth", growth::measure(options).context("growth")?),
         Name::AzureAppend => ("azure_append", azure::append(options).context("azure_append")?),
         Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),

@@ -4,6 +4,9 @@ mod append;
 mod forward;
 mod problems;
 mod read;
+mod read_caching;
+mod read_filters;
+mod read_following;
 mod streams;
 
 use std::sync::Arc;
