@@ -419,3 +419,57 @@ const _: () = assert!(ISSUER_TIME.as_secs() < ISSUER_PATIENCE.as_secs());
 /// Every header that can be accepted fits into what a connection reads.
 const _: () = assert!(MAX_TOKEN_BYTES < CONNECTION_BUFFER_BYTES && MAX_BASIC_BYTES < CONNECTION_BUFFER_BYTES);
 const _: () = assert!(MAX_GRANTS <= MAX_CALLER_GRANTS);
+
+// --- reads that follow or filter ---
+
+/// How often an event stream shows that it lives, and how far the stream goes.
+pub const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long a client of an event stream waits before it comes again, in ms.
+pub const EVENTS_RETRY_MS: u64 = 1_000;
+
+/// Who follows and is behind is sent pieces of about this size.
+pub const FOLLOW_PIECE_BYTES: usize = 128 << 10;
+
+/// What is written once for all who follow a stream at its tail is cut into pieces of about this size.
+pub const FEED_PIECE_BYTES: usize = 64 << 10;
+
+/// How much of that is published at once.
+pub const FEED_BURST_BYTES: usize = 1 << 20;
+
+/// The newest pieces that are kept for the followers of one stream in one format.
+pub const FEED_BYTES_PER_STREAM: usize = 4 << 20;
+
+/// What the pieces of all streams take, those included that wait in a connection to be sent.
+pub const FEED_BYTES: usize = 32 << 20;
+
+/// Every follower makes the next piece wait for so long: sending it costs a write and a wake-up for each.
+pub const FEED_PACE_PER_FOLLOWER: Duration = Duration::from_micros(20);
+
+/// The longest wait from one piece to the next.
+pub const FEED_PACE_LONGEST: Duration = Duration::from_millis(50);
+
+/// By how much timers may be late: they count in milliseconds.
+pub const TIMER_TICK: Duration = Duration::from_millis(1);
+
+/// How soon storage is asked again on behalf of those who follow, after it did not answer.
+pub const FEED_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a read of an offset beyond the tail waits for what is being stored: it may have been seen in storage.
+pub const BEYOND_TAIL_WAIT: Duration = Duration::from_secs(1);
+
+/// How many stored bytes a filtered read looks at.
+pub const FILTERED_LOOK_BYTES: u64 = 64 << 20;
+
+/// How long a filtered read looks for messages.
+pub const FILTERED_LOOK_TIME: Duration = Duration::from_secs(5);
+
+/// How long an event stream that is handed on may be silent before it is ended.
+pub const FORWARD_EVENTS_SILENCE: Duration = Duration::from_secs(40);
+
+/// How often the system asks whether the other end of a connection to the leader still lives.
+pub const FORWARD_KEEPALIVE: Duration = Duration::from_secs(15);
+
+const _: () = assert!(FEED_PIECE_BYTES < FEED_BURST_BYTES && FEED_BURST_BYTES < FEED_BYTES_PER_STREAM);
+const _: () = assert!(FEED_BYTES_PER_STREAM <= FEED_BYTES);
+const _: () = assert!(FORWARD_EVENTS_SILENCE.as_secs() > 2 * PING_EVERY.as_secs());

@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http::forward::Peers;
+use crate::http::read::feed::Feeds;
 use crate::http::tls::Tls;
 use crate::limits::REQUEST_BODIES_BYTES;
 use crate::log::vault::Vault;
@@ -65,6 +66,8 @@ pub struct App {
     pub standing: watch::Receiver<Standing>,
     /// The connections to other servers.
     pub(crate) peers: Peers,
+    /// What is written once for all who follow a stream.
+    pub(crate) feeds: Feeds,
 }
 
 impl fmt::Debug for App {
@@ -84,7 +87,7 @@ impl App {
         standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
-        let peers = Peers::new(longest, settings.idle_timeout, settings.trusted.clone());
+        let peers = Peers::new(longest, settings.idle_timeout, &settings.trusted);
         Arc::new(Self {
             vault,
             env,
@@ -95,6 +98,7 @@ impl App {
             bodies: Arc::new(Semaphore::new(REQUEST_BODIES_BYTES)),
             standing,
             peers,
+            feeds: Feeds::default(),
         })
     }
 

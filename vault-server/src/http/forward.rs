@@ -1,7 +1,10 @@
-//! What a follower hands on to the leader: whatever changes something, and reads that wait for messages to come.
+//! What a follower hands on to the leader: whatever changes something, and reads that wait for messages to come
+//! or follow a stream.
 //!
 //! A request travels one hop at most. It carries the term that the follower knows, and a server that does not lead under
 //! that very term refuses it: an address may have become somebody else's.
+
+mod following;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +23,16 @@ use http_body_util::BodyExt;
 use tokio::sync::Mutex;
 use vault_format::ids::Term;
 
+use self::following::relay_following;
 use crate::access::audit::Peer;
 use crate::election::standing::{Leader, Standing};
 use crate::http::app::App;
 use crate::http::body::drain;
 use crate::http::problem::{Code, Problem};
-use crate::limits::{FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS};
+use crate::http::read::parameters::Format;
+use crate::limits::{
+    FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS, FORWARD_KEEPALIVE,
+};
 
 /// On a request that a follower has handed on: the term under which it takes this server for the leader.
 pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("message-vault-forwarded");
@@ -49,25 +56,36 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 
 /// The connections to other servers.
 #[derive(Clone, Debug)]
-pub(crate) struct Peers(reqwest::Client);
+pub(crate) struct Peers {
+    client: reqwest::Client,
+    /// For answers that may be silent for as long as nothing is appended.
+    following: reqwest::Client,
+    /// How long the leader may take until it begins to answer.
+    longest: Duration,
+}
 
 impl Peers {
     /// `longest` is how long the leader may take for an answer, `idle` how long it keeps a connection that is idle.
     /// `trusted` are authorities besides those of the system.
-    pub(crate) fn new(longest: Duration, idle: Duration, trusted: Vec<reqwest::Certificate>) -> Self {
-        let client = reqwest::Client::builder()
-            // Servers of one vault reach each other directly.
-            .no_proxy()
-            .tls_certs_merge(trusted)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .connect_timeout(FORWARD_CONNECT)
-            .read_timeout(FORWARD_IDLE.max(longest + FORWARD_GRACE))
-            .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
-            // What is sent on a connection that the leader is closing may have been carried out or not.
-            .pool_idle_timeout(idle / 2)
-            .build();
-        Self(client.expect("the certificates have been read, and nothing else depends on the machine"))
+    pub(crate) fn new(longest: Duration, idle: Duration, trusted: &[reqwest::Certificate]) -> Self {
+        let longest = FORWARD_IDLE.max(longest + FORWARD_GRACE);
+        let client = || {
+            reqwest::Client::builder()
+                // Servers of one vault reach each other directly.
+                .no_proxy()
+                .tls_certs_merge(trusted.iter().cloned())
+                .redirect(reqwest::redirect::Policy::none())
+                .tcp_nodelay(true)
+                .tcp_keepalive(FORWARD_KEEPALIVE)
+                .connect_timeout(FORWARD_CONNECT)
+                .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
+                // What is sent on a connection that the leader is closing may have been carried out or not.
+                .pool_idle_timeout(idle / 2)
+        };
+        let built = |client: reqwest::ClientBuilder| {
+            client.build().expect("the certificates have been read, and nothing else depends on the machine")
+        };
+        Self { client: built(client().read_timeout(longest)), following: built(client()), longest }
     }
 }
 
@@ -96,9 +114,17 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
             }
         }
         Ok(Place::RatherLeader(leader)) => {
+            let follows = follows(&request);
             let (parts, body) = request.into_parts();
+            let relaying = async {
+                if follows {
+                    relay_following(&app, &leader, parts.clone()).await
+                } else {
+                    relay(&app, &leader, parts.clone(), None).await
+                }
+            };
             let relayed = tokio::select! {
-                relayed = relay(&app, &leader, parts.clone(), None) => relayed,
+                relayed = relaying => relayed,
                 // Carried out here it is answered at once.
                 () = app.stopping.cancelled() => Err(silent(false, "this server is ending")),
             };
@@ -140,7 +166,7 @@ fn place(app: &App, request: &Request) -> Result<Place, Problem> {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     match leader {
         Some(leader) if changes => Ok(Place::Leader(leader)),
-        Some(leader) if waits(request) => Ok(Place::RatherLeader(leader)),
+        Some(leader) if waits(request) || follows(request) => Ok(Place::RatherLeader(leader)),
         None if changes => Err(no_leader(app)),
         // Until this server has found its vault, what it reads might be another's.
         _ if !listed => {
@@ -161,6 +187,16 @@ fn no_leader(app: &App) -> Problem {
 fn waits(request: &Request) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|parameter| parameter.strip_prefix("wait=").is_some_and(|wait| wait != "0"))
+}
+
+/// Whether a read goes on at the tail. Whoever carries it out checks the parameter.
+fn follows(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|parameter| parameter == "follow=true") || is_event_stream(request.headers())
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    Format::accepted(headers).is_ok_and(|format| format == Format::Events)
 }
 
 /// A body that is handed on, and whose rest can be thrown away where that fails.
@@ -197,6 +233,25 @@ async fn relay(
     parts: Parts,
     body: Option<reqwest::Body>,
 ) -> Result<Response, Problem> {
+    let answer = exchange(app, &app.peers.client, leader, parts, body).await?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
+    Ok(relayed(status, headers, Body::from_stream(answer.bytes_stream())))
+}
+
+fn relayed(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    response
+}
+
+/// Sends a request to the leader and waits for the head of its answer.
+async fn exchange(
+    app: &App,
+    client: &reqwest::Client,
+    leader: &Leader,
+    parts: Parts,
+    body: Option<reqwest::Body>,
+) -> Result<reqwest::Response, Problem> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = end_to_end(parts.headers);
     headers.insert(FORWARDED, leader.term.0.into());
@@ -206,8 +261,7 @@ async fn relay(
         headers.insert(FORWARDED_FOR, peer);
     }
     let changes = body.is_some();
-    let mut sending =
-        app.peers.0.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
+    let mut sending = client.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
     if let Some(body) = body {
         sending = sending.body(body);
     }
@@ -216,15 +270,11 @@ async fn relay(
         answered = sending.send() => answered,
         () = deposed(app, leader.term) => return Err(silent(changes, "another server leads by now")),
     };
-    let answer = answered.map_err(|error| {
+    answered.map_err(|error| {
         let not_sent = error.is_connect();
         tracing::debug!(error = %error.without_url(), leader = leader.endpoint, "the leader does not answer");
         silent(changes && !not_sent, "it does not answer")
-    })?;
-    let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
-    let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
-    (*response.status_mut(), *response.headers_mut()) = (status, headers);
-    Ok(response)
+    })
 }
 
 /// What was sent to a leader that is silent may have been carried out.

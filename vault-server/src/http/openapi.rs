@@ -160,10 +160,12 @@ pub(crate) struct ReadAnswer {
     pub(crate) messages: Vec<StoredMessage>,
     /// Where to go on.
     pub(crate) next_offset: u64,
-    /// Where the stream ends.
-    pub(crate) end_offset: u64,
-    /// The first offset that is kept.
-    pub(crate) first_offset: u64,
+    /// Where the stream ends. Not there in answers that never change: those of closed ranges.
+    #[schema(nullable = false)]
+    pub(crate) end_offset: Option<u64>,
+    /// The first offset that is kept. Not there in answers that never change.
+    #[schema(nullable = false)]
+    pub(crate) first_offset: Option<u64>,
 }
 
 /// A message as it is stored. `key_base64` and `value_base64` stand where the bytes are not UTF-8.

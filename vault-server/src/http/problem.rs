@@ -188,14 +188,23 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response<Body> {
+impl Problem {
+    /// The document that clients get, as one line of JSON.
+    #[must_use]
+    pub fn document(self) -> Vec<u8> {
         let (word, status, retryable, title) = self.code.row();
         let r#type = format!("urn:messagevault:problem:{word}");
-        let (code, retry_after_seconds) = (self.code, self.retry_after_seconds);
+        let code = self.code;
         let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: self };
-        let body = serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON");
-        let mut response = Response::new(Body::from(body));
+        serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let (_, status, _, _) = self.code.row();
+        let retry_after_seconds = self.retry_after_seconds;
+        let mut response = Response::new(Body::from(self.document()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

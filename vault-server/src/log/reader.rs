@@ -134,7 +134,8 @@ impl Reader {
         let ahead = segments.partition_point(|segment| segment.base < cursor.segment);
         let mut place = Position(cursor.chain.position.0.saturating_add(bytes));
         for (index, segment) in segments.iter().enumerate().skip(ahead) {
-            if !tail.is_beyond(segment.base, place) {
+            // By blocks: where an answer ends must not depend on how far into its block the tail is.
+            if !tail.is_beyond(segment.base, block_start(block_of(place))) {
                 break;
             }
             if place.0 >= segment.bytes {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use vault_format::ids::{Offset, Timestamp};
+use vault_format::ids::{Offset, StreamId, Timestamp};
 
-use crate::limits::FOLLOW_EVERY;
+use crate::limits::{FEED_AGAIN, FOLLOW_EVERY};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::reader::{Cursor, Reader};
@@ -32,6 +32,12 @@ impl StreamReader {
     #[must_use]
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// The id of what is read: a stream that is made anew under the same name has another.
+    #[must_use]
+    pub fn stream_id(&self) -> StreamId {
+        self.open.reader.store.id
     }
 
     /// The tail as it is now.
@@ -125,11 +131,52 @@ impl StreamReader {
         }
     }
 
+    /// Whether both read the stream as it was opened once, and so see the same tail.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.open, &other.open)
+    }
+
+    /// Waits until the tail is beyond `offset`, however long that takes. Storage that does not answer is waited for.
+    /// Fails when the tail will not move any more: the stream was deleted or is damaged, or another server leads, or this
+    /// one does by now.
+    pub async fn until_beyond(&self, offset: Offset) -> Result<(), ReadError> {
+        self.check_end()?;
+        let mut tail = self.open.reader.shown.tail.subscribe();
+        tokio::select! {
+            biased;
+            _ = tail.wait_for(|tail| tail.next_offset() > offset) => Ok(()),
+            () = self.stream.until_closed(&self.open) => {
+                Err(self.stream.why_not_leading(&self.open).into())
+            }
+            failed = self.looking() => Err(failed),
+        }
+    }
+
+    /// Looks for what another server appends until that makes no sense any more.
+    async fn looking(&self) -> ReadError {
+        if !self.open.is_followed() {
+            return std::future::pending().await;
+        }
+        let clock = &self.stream.env().clock;
+        loop {
+            clock.sleep(FOLLOW_EVERY).await;
+            match self.stream.freshen(&self.open, Freshness::Recent).await {
+                Ok(()) => {}
+                Err(Unusable::Storage(_) | Unusable::TimedOut) => clock.sleep(FEED_AGAIN).await,
+                Err(error) => return error.into(),
+            }
+            if let Err(error) = self.check_end() {
+                return error;
+            }
+        }
+    }
+
     async fn wait_for_tail(&self, offset: Offset, patience: Duration) -> Result<(), ReadError> {
         self.check_end()?;
         let mut tail = self.open.reader.shown.tail.subscribe();
         let arrives = tail.wait_for(|tail| tail.next_offset() > offset);
-        let ends = self.stream.until_closed();
+        let ends = self.stream.until_closed(&self.open);
         let waited = self.stream.env().timeout(patience, async {
             tokio::select! {
                 _ = arrives => true,

@@ -418,14 +418,15 @@ impl Stream {
         }
     }
 
-    /// Ends when the stream is no longer open as it is now.
-    pub(crate) async fn until_closed(&self) {
+    /// Ends when the stream is no longer open like this.
+    pub(crate) async fn until_closed(&self, open: &OpenStream) {
+        // It may have been opened anew before anybody looked.
+        let is_other = |state: &State| match state {
+            State::Open(now) | State::Following(now) => !std::ptr::eq(&**now, open),
+            State::Closed | State::Opening { .. } | State::Faulted(_) | State::Deleted => true,
+        };
         // The sender lives as long as the stream.
-        let _ = self
-            .state
-            .subscribe()
-            .wait_for(|state| !matches!(state, State::Open(_) | State::Following(_)))
-            .await;
+        let _ = self.state.subscribe().wait_for(is_other).await;
     }
 
     /// How long a request waits for storage.

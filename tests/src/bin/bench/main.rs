@@ -7,6 +7,8 @@
 //! | `authorization` | what it costs to know who asks |
 //! | `azure` | the server on Azurite, beside bare Put Pages; storage requests by rate |
 //! | `replay` | one consumer that reads a whole stream, beside nginx |
+//! | `followers`, `events` | consumers at the tail: what they cost, how soon they know |
+//! | `json_replay` | one consumer that reads a stream as JSON, beside stored batches |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
 //! | `disk` | the bare disk |
@@ -20,8 +22,11 @@ mod authorization;
 mod azure;
 mod connection;
 mod disk;
+mod events;
 mod figures;
+mod followers;
 mod growth;
+mod json_replay;
 mod load;
 mod memory;
 mod nginx;
@@ -70,6 +75,9 @@ enum Name {
     AppendBatches,
     AppendSingles,
     Replay,
+    JsonReplay,
+    Followers,
+    Tail,
     Growth,
     Memory,
     AzureAppend,
@@ -121,6 +129,9 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::AppendBatches => ("append_batches", append::batches(options).context("append_batches")?),
         Name::AppendSingles => ("append_singles", append::singles(options).context("append_singles")?),
         Name::Replay => ("replay", replay::measure(options).context("replay")?),
+        Name::JsonReplay => ("json_replay", json_replay::measure(options).context("json_replay")?),
+        Name::Followers => ("followers", followers::many(options).context("followers")?),
+        Name::Tail => ("tail", followers::tail(options).context("tail")?),
         Name::Growth => ("growth", growth::measure(options).context("growth")?),
         Name::AzureAppend => ("azure_append", azure::append(options).context("azure_append")?),
         Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),

@@ -8,7 +8,7 @@ use vault_format::ids::{MessageId, Offset, Timestamp};
 use vault_format::limits::HEADER_BYTES;
 use vault_format::record::{InvalidRecord, Record};
 
-use crate::limits::ANSWER_PIECE_BYTES;
+use crate::http::read::filter::Filter;
 use crate::log::blocks::Batches;
 use crate::log::error::StreamFault;
 
@@ -24,11 +24,36 @@ pub(crate) struct Messages {
     offset: u64,
 }
 
-/// What stands between two messages.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How messages are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Separator {
+    /// The elements of an array.
     Comma,
+    /// One a line.
     LineEnd,
+    /// Server-sent events, each with the offset at which to go on behind it.
+    Event,
+}
+
+/// Which messages are to be written, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// From this offset on.
+    pub(crate) start: Offset,
+    /// Before this one.
+    pub(crate) end: Offset,
+    /// `None` where all are wanted.
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) separator: Separator,
+}
+
+/// How much may be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// No further message once so much has been written.
+    pub(crate) bytes: usize,
+    /// So many messages.
+    pub(crate) messages: u64,
 }
 
 impl Messages {
@@ -36,17 +61,21 @@ impl Messages {
         Self { batches, at: 0, header: None, record: 0, payload_end: 0, offset: 0 }
     }
 
-    /// Writes messages from `start` on, before `end`, until a piece is full. `false` when there are no more.
+    /// The offset behind the last message that was written or passed over.
+    pub(crate) fn reached(&self) -> Offset {
+        Offset(self.offset)
+    }
+
+    /// Writes messages until the room is used up, from which it is taken. `false` when there are no more.
     pub(crate) fn write(
         &mut self,
-        start: Offset,
-        end: Offset,
-        separator: Separator,
+        wanted: &Wanted<'_>,
+        room: &mut Room,
         out: &mut Vec<u8>,
     ) -> Result<bool, StreamFault> {
-        while out.len() < ANSWER_PIECE_BYTES {
-            let Some(header) = self.batch_in_hand(start) else { return Ok(false) };
-            if self.offset >= end.0 {
+        while out.len() < room.bytes && room.messages > 0 {
+            let Some(header) = self.batch_in_hand(wanted.start) else { return Ok(false) };
+            if self.offset >= wanted.end.0 {
                 return Ok(false);
             }
             let offset = Offset(self.offset);
@@ -55,16 +84,12 @@ impl Messages {
             let record = Record::take(&mut rest).map_err(|reason| self.malformed(&header, &reason))?;
             self.record += payload.len() - rest.len();
             self.offset += 1;
-            if offset >= start {
+            if offset >= wanted.start && wanted.filter.is_none_or(|filter| filter.passes(&record)) {
                 let timestamp = Timestamp(header.first_timestamp.0 + record.timestamp_delta);
-                // What follows is a document's first message only where nothing but its beginning was written.
-                if separator == Separator::Comma && out.last().is_none_or(|byte| *byte != b'[') {
-                    out.push(b',');
-                }
+                room.messages -= 1;
+                wanted.separator.write_before(offset, out);
                 write_message(&header, offset, timestamp, &record, out);
-                if separator == Separator::LineEnd {
-                    out.push(b'\n');
-                }
+                wanted.separator.write_after(out);
             }
         }
         Ok(true)
@@ -90,6 +115,29 @@ impl Messages {
             }
         }
         self.header
+    }
+}
+
+impl Separator {
+    fn write_before(self, offset: Offset, out: &mut Vec<u8>) {
+        match self {
+            // What follows is a document's first message only where nothing but its beginning was written.
+            Self::Comma if out.last().is_none_or(|byte| *byte != b'[') => out.push(b','),
+            Self::Comma | Self::LineEnd => {}
+            Self::Event => {
+                out.extend_from_slice(b"id: ");
+                write_number(offset.0 + 1, out);
+                out.extend_from_slice(b"\ndata: ");
+            }
+        }
+    }
+
+    fn write_after(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Comma => {}
+            Self::LineEnd => out.push(b'\n'),
+            Self::Event => out.extend_from_slice(b"\n\n"),
+        }
     }
 }
 

@@ -2,44 +2,48 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | `parameters` | what is asked for |
-//! | `plan` | where the answer ends, known before its first byte is sent |
-//! | `messages` | messages as JSON |
-//! | `pump` | the body, block by block |
+//! | `parameters`, `filter` | what is asked for |
+//! | `plan` | where an answer ends, known before its first byte is sent |
+//! | `messages`, `extent` | messages as JSON, and what stands around them |
+//! | `pump` | a planned body, block by block |
+//! | `filtered` | an answer that is looked together before it is sent |
+//! | `follow`, `feed` | an answer without an end; what is written once for all who follow a stream |
+//! | `replay` | reading forward, for these two |
+//! | `caching` | answers that never change |
 
+mod caching;
+mod extent;
+pub(crate) mod feed;
+mod filter;
+mod filtered;
+mod follow;
 mod messages;
 pub(crate) mod parameters;
 mod plan;
 mod pump;
+mod replay;
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Response, Uri};
 use vault_format::ids::Offset;
+use vault_format::names::StreamName;
 
 use crate::http::app::App;
 use crate::http::openapi::{Binary, Problems, ReadAnswer, StreamParameter};
 use crate::http::problem::Problem;
+use crate::http::read::caching::Fixed;
+use crate::http::read::extent::Extent;
 use crate::http::read::parameters::{From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
+use crate::limits::BEYOND_TAIL_WAIT;
 use crate::log::error::ReadError;
 use crate::log::reading::StreamReader;
-
-const NEXT_OFFSET: HeaderName = HeaderName::from_static("message-vault-next-offset");
-const END_OFFSET: HeaderName = HeaderName::from_static("message-vault-end-offset");
-const FIRST_OFFSET: HeaderName = HeaderName::from_static("message-vault-first-offset");
-
-/// What an answer says besides its messages.
-#[derive(Clone, Copy)]
-pub(crate) struct Extent {
-    next: Offset,
-    end: Offset,
-    first: Offset,
-}
+use crate::log::stream::Freshness;
 
 /// Answers messages.
 #[utoipa::path(
@@ -56,6 +60,7 @@ pub(crate) struct Extent {
         ), content(
             (ReadAnswer = "application/json"),
             (String = "application/x-ndjson"),
+            (String = "text/event-stream"),
             (Binary = "application/vnd.messagevault.batches"),
         )),
         Problems,
@@ -68,8 +73,46 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let request = Request::parse(&uri, &headers)?;
-    let reader = app.vault.readable(&name).await?.reader(request.freshness).await?;
-    let start = start(&reader, &request).await?;
+    let (reader, start) = begin(&app, &name, &request).await?;
+    let fixed = Fixed::new(reader.stream_id(), &request, start, reader.tail().next_offset());
+    if let Some(fixed) = fixed.as_ref().filter(|fixed| fixed.is_known(&headers)) {
+        return Ok(fixed.not_modified());
+    }
+    let content_type = HeaderValue::from_static(request.format.content_type());
+    let mut answer = if request.follow {
+        let extent =
+            Extent { next: None, bounds: Some((reader.first_offset(), reader.tail().next_offset())) };
+        Answer { body: follow::body(app, reader, request, start), extent, fixed: None }
+    } else if request.filter.is_empty() {
+        planned(&app, reader, &request, start, fixed).await?
+    } else {
+        let found = filtered::collect(&app, &reader, &request, start).await?;
+        let fixed = fixed.filter(|_| found.complete);
+        let extent = extent(&reader, found.next, reader.tail().next_offset(), fixed.as_ref());
+        Answer { body: found.into_body(&extent), extent, fixed }
+    };
+    let mut response = Response::new(std::mem::take(&mut answer.body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    caching::insert(answer.fixed.as_ref(), headers);
+    answer.extent.insert(headers);
+    Ok(response)
+}
+
+struct Answer {
+    body: Body,
+    extent: Extent,
+    fixed: Option<Fixed>,
+}
+
+/// An answer whose end is known before it is sent.
+async fn planned(
+    app: &App,
+    reader: StreamReader,
+    request: &Request,
+    start: Offset,
+    fixed: Option<Fixed>,
+) -> Result<Answer, Problem> {
     let empty = start >= reader.tail().next_offset() && request.to.is_none_or(|to| start < to);
     if empty && !request.wait.is_zero() {
         tokio::select! {
@@ -78,16 +121,34 @@ pub(crate) async fn read(
         }
     }
     let end = reader.tail().next_offset();
-    let plan = Plan::new(&reader, &request, start, end).await?;
-    let extent = Extent { next: plan.end, end, first: reader.first_offset() };
-    let mut response = Response::new(pump::body(reader, plan, request.format, extent).await?);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.format.content_type()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(NEXT_OFFSET, extent.next.0.into());
-    headers.insert(END_OFFSET, extent.end.0.into());
-    headers.insert(FIRST_OFFSET, extent.first.0.into());
-    Ok(response)
+    let plan = Plan::new(&reader, request, start, end).await?;
+    let fixed = fixed.filter(|_| !plan.broken_off);
+    let extent = extent(&reader, plan.end, end, fixed.as_ref());
+    Ok(Answer { body: pump::body(reader, plan, request.format, extent).await?, extent, fixed })
+}
+
+/// What stays the same says nothing of what does not.
+fn extent(reader: &StreamReader, next: Offset, end: Offset, fixed: Option<&Fixed>) -> Extent {
+    let bounds = if fixed.is_some() { None } else { Some((reader.first_offset(), end)) };
+    Extent { next: Some(next), bounds }
+}
+
+/// The offset at which the answer begins, and what reads from there.
+async fn begin(app: &App, name: &StreamName, request: &Request) -> Result<(StreamReader, Offset), ReadError> {
+    let stream = app.vault.readable(name).await?;
+    let reader = stream.reader(request.freshness).await?;
+    let beyond = match start(&reader, request).await {
+        Err(beyond @ ReadError::BeyondTail { .. }) => beyond,
+        begun => return begun.map(|start| (reader, start)),
+    };
+    // Who reads from a server that follows sees what is stored before the leader knows that it is; and what this server
+    // knows of the tail may be a moment old.
+    let From::Offset(Offset(wanted @ 1..)) = request.from else { return Err(beyond) };
+    let reader = stream.reader(Freshness::Strong).await?;
+    if stream.status().queued_bytes > 0 {
+        reader.wait_beyond(Offset(wanted - 1), BEYOND_TAIL_WAIT).await?;
+    }
+    start(&reader, request).await.map(|start| (reader, start))
 }
 
 /// The offset at which the answer begins.

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) loaded: VecDeque<Batches>,
     /// Behind what has been loaded. `None` where nothing is to be sent.
     pub(crate) cursor: Option<Cursor>,
+    /// Whether it ends early because reading on failed, so that it may end elsewhere the next time.
+    pub(crate) broken_off: bool,
 }
 
 impl Plan {
@@ -43,20 +45,20 @@ impl Plan {
             reader.check_end()?;
         }
         if wanted <= start {
-            return Ok(Self { start, end: start, loaded: VecDeque::new(), cursor: None });
+            return Ok(Self { start, end: start, loaded: VecDeque::new(), cursor: None, broken_off: false });
         }
         let mut cursor = reader.seek(start).await?;
         let whole_batches = request.format == Format::Batches;
         let mut cut = Cut { start, wanted, whole_batches, left: request.max_bytes, taken: false };
         let mut loaded = VecDeque::new();
-        let mut covered = start;
+        let (mut covered, mut broken_off) = (start, false);
         while covered < cut.wanted {
             let batches = match reader.next(&mut cursor).await {
                 Ok(Some(batches)) => batches,
                 Ok(None) => break,
                 // What comes before it is served; who goes on from there is told.
                 Err(_) if covered > start => {
-                    cut.wanted = covered;
+                    (cut.wanted, broken_off) = (covered, true);
                     break;
                 }
                 Err(error) => return Err(error),
@@ -74,7 +76,7 @@ impl Plan {
                 break;
             }
         }
-        Ok(Self { start, end: cut.wanted, loaded, cursor: Some(cursor) })
+        Ok(Self { start, end: cut.wanted, loaded, cursor: Some(cursor), broken_off })
     }
 
     /// Whether everything that is to be sent has been loaded.

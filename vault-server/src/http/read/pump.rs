@@ -5,8 +5,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use vault_format::ids::Offset;
 
-use crate::http::read::Extent;
-use crate::http::read::messages::{Messages, Separator, clip, write_number};
+use crate::http::read::extent::{DOCUMENT_START, Extent};
+use crate::http::read::messages::{Messages, Room, Separator, Wanted, clip};
 use crate::http::read::parameters::Format;
 use crate::http::read::plan::Plan;
 use crate::limits::{ANSWER_PIECE_BYTES, COUNTED_PIECE_BYTES};
@@ -86,7 +86,8 @@ impl Pump {
         match self.format {
             Format::Batches => self.stored_piece().await,
             Format::Json => self.text_piece(Separator::Comma).await,
-            Format::Lines => self.text_piece(Separator::LineEnd).await,
+            // Event streams are not planned.
+            Format::Lines | Format::Events => self.text_piece(Separator::LineEnd).await,
         }
     }
 
@@ -121,13 +122,15 @@ impl Pump {
             match &mut self.state {
                 State::Beginning => {
                     if separator == Separator::Comma {
-                        out.extend_from_slice(b"{\"messages\":[");
+                        out.extend_from_slice(DOCUMENT_START);
                     }
                     self.state = State::Between;
                 }
                 State::Messages(messages) => {
-                    let more = messages.write(self.plan.start, self.plan.end, separator, &mut out);
-                    if !more? {
+                    let (start, end) = (self.plan.start, self.plan.end);
+                    let wanted = Wanted { start, end, filter: None, separator };
+                    let mut room = Room { bytes: ANSWER_PIECE_BYTES, messages: u64::MAX };
+                    if !messages.write(&wanted, &mut room, &mut out)? {
                         self.state = State::Between;
                     }
                 }
@@ -135,7 +138,7 @@ impl Pump {
                     Some(batches) => self.state = State::Messages(Box::new(Messages::new(batches))),
                     None => {
                         if separator == Separator::Comma {
-                            self.write_extent(&mut out);
+                            self.extent.write(&mut out);
                         }
                         self.state = State::Ended;
                     }
@@ -167,16 +170,5 @@ impl Pump {
             _ => None,
         };
         Ok(Some(batches))
-    }
-
-    fn write_extent(&self, out: &mut Vec<u8>) {
-        let Extent { next, end, first } = self.extent;
-        let members: [(&[u8], Offset); 3] =
-            [(b"],\"next_offset\":", next), (b",\"end_offset\":", end), (b",\"first_offset\":", first)];
-        for (name, offset) in members {
-            out.extend_from_slice(name);
-            write_number(offset.0, out);
-        }
-        out.extend_from_slice(b"}\n");
     }
 }

@@ -457,3 +457,77 @@ async fn who_followed_leads_and_the_other_way_round() {
     assert_eq!(a.values().await, ["one", "two", "three"]);
     assert!(a.app.vault.term().is_none() && b.app.vault.term().is_some());
 }
+
+/// An event stream as it comes.
+async fn followed(peer: &Peer, query: &str) -> reqwest::Response {
+    let request = peer.request("GET", &format!("/streams/s/messages?{query}")).header("accept", EVENTS);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], EVENTS);
+    answer
+}
+
+const EVENTS: &str = "text/event-stream";
+
+/// Reads until `mark` has come, and answers all of it; the whole rest where it ends before.
+async fn until(answer: &mut reqwest::Response, mark: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(mark) {
+        match tokio::time::timeout(SOON, answer.chunk()).await.unwrap().unwrap() {
+            Some(piece) => text += std::str::from_utf8(&piece).unwrap(),
+            None => return text,
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_stream_is_followed_through_the_follower_until_somebody_else_leads() {
+    let (a, b) = pair().await;
+    a.append("one").await;
+    let mut lines =
+        b.request("GET", "/streams/s/messages?follow=true").header("accept", LINES).send().await.unwrap();
+    let mut events = followed(&b, "").await;
+    assert!(until(&mut events, "caught-up").await.contains("\"value\":\"one\""));
+    until(&mut lines, "one").await;
+    for text in ["two", "three"] {
+        a.append(text).await;
+        let appended = Instant::now();
+        until(&mut events, text).await;
+        until(&mut lines, text).await;
+        assert!(appended.elapsed() < Duration::from_millis(200), "{:?}", appended.elapsed());
+    }
+    a.stop.cancel();
+    // The leader says that it is none, and nobody is left hanging.
+    assert!(until(&mut events, "no event").await.ends_with("\n\n"));
+    assert_eq!(until(&mut lines, "no line").await, "");
+    b.app.vault.until_led(SOON).await;
+    let mut events = followed(&b, "from=2").await;
+    until(&mut events, "caught-up").await;
+    b.append("four").await;
+    until(&mut events, "four").await;
+}
+
+#[tokio::test]
+async fn a_stream_is_followed_in_storage_where_the_leader_is_gone() {
+    let memory = memory();
+    let a = peer(&memory, None).await;
+    a.app.vault.until_led(SOON).await;
+    a.append("0").await;
+    let (b, _tell) = told(&memory, led_by(&nobody().await, 7)).await;
+    let (mut all, mut some) = (followed(&b, "").await, followed(&b, "key=k").await);
+    assert!(until(&mut all, "caught-up").await.contains("id: 1\ndata: {\"offset\":0,"));
+    until(&mut some, "caught-up").await;
+    for n in 1..4 {
+        let body = json!({"messages": [{"value": format!("v{n}")}, {"key": "k", "value": format!("k{n}")}]});
+        a.post("/streams/s/messages", JSON, body.to_string()).await.is(200);
+        let appended = Instant::now();
+        assert!(until(&mut all, &format!("k{n}")).await.contains(&format!("v{n}")));
+        assert!(!until(&mut some, &format!("k{n}")).await.contains(&format!("v{n}")));
+        assert!(appended.elapsed() < Duration::from_secs(1));
+    }
+    a.call("DELETE", "/streams/s", "").await.is(204);
+    // One of them comes upon the deletion, and the other may only see that the stream was closed.
+    let ends = [until(&mut all, "no event").await, until(&mut some, "no event").await];
+    assert!(ends.iter().all(|end| end.contains("event: error\ndata: {\"type\":")), "{ends:?}");
+    assert!(ends.iter().any(|end| end.contains("stream_not_found")), "{ends:?}");
+}

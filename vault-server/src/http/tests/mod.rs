@@ -9,6 +9,9 @@ mod owners;
 mod problems;
 mod rates;
 mod read;
+mod read_caching;
+mod read_filters;
+mod read_following;
 mod streams;
 
 use std::sync::Arc;

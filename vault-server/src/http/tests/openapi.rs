@@ -76,7 +76,7 @@ async fn what_has_no_type_in_the_server_is_as_its_description_says() {
 
     let answer = server.get("/streams/s/messages").await.is(200);
     let read: ReadAnswer = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!((read.next_offset, read.end_offset, read.first_offset), (5, 5, 0));
+    assert_eq!((read.next_offset, read.end_offset, read.first_offset), (5, Some(5), Some(0)));
     let [text, bytes, binary, json, all] = read.messages.as_slice() else { panic!("five messages") };
     assert_eq!((text.key.as_deref(), bytes.key_base64.as_deref()), (Some("k"), Some("/w==")));
     assert_eq!((binary.value_base64.as_deref(), json.value.as_deref()), (Some("/w=="), Some("{\"a\":[1]}")));

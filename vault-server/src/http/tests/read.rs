@@ -47,11 +47,20 @@ async fn reads_begin_and_end_where_they_are_told_to() {
     ] {
         let answer = server.get(&format!("{S}{query}")).await.is(200);
         assert_eq!(offsets(&answer), wanted.clone().collect::<Vec<_>>(), "{query}");
-        assert_eq!((answer.offset("next"), answer.offset("end"), answer.offset("first")), (wanted.end, 5, 0));
-        assert_eq!(answer.headers["cache-control"], "no-store");
         let body = answer.json();
-        assert_eq!((&body["next_offset"], &body["end_offset"]), (&json!(wanted.end), &json!(5)), "{query}");
-        assert_eq!(body["first_offset"], 0);
+        assert_eq!(
+            (answer.offset("next"), &body["next_offset"]),
+            (wanted.end, &json!(wanted.end)),
+            "{query}"
+        );
+        // What never changes does not say what the stream is like by now.
+        if answer.headers.contains_key("etag") {
+            assert!(query.contains("to=") && body.get("end_offset").is_none(), "{query}");
+            continue;
+        }
+        assert_eq!((answer.offset("end"), answer.offset("first")), (5, 0));
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!((&body["end_offset"], &body["first_offset"]), (&json!(5), &json!(0)), "{query}");
     }
 }
 
@@ -88,6 +97,11 @@ async fn wrong_parameters_are_refused_by_name() {
         ("wait=61", "wait"),
         ("clamp=perhaps", "clamp"),
         ("follow=true", "follow"),
+        ("key=a&key_base64=YQ==", "key_base64"),
+        ("key_base64=!", "key_base64"),
+        ("header.=x", "header."),
+        ("headers.a=x", "headers.a"),
+        ("header=x", "header"),
         ("limit=1&limit=2", "limit"),
     ] {
         let problem = server.get(&format!("{S}?{query}")).await.problem(400, "invalid_parameter");
@@ -96,7 +110,7 @@ async fn wrong_parameters_are_refused_by_name() {
     server.get_as(&format!("{S}?limit=100001"), LINES).await.is(200);
     let problem = server.get(&format!("{S}?from=2")).await.problem(416, "beyond_tail");
     assert_eq!(problem["end_offset"], 1);
-    server.get_as(S, "text/event-stream").await.problem(406, "not_acceptable");
+    server.get_as(S, "image/png").await.problem(406, "not_acceptable");
     for accept in ["*/*", "text/html, application/json;q=0.9"] {
         assert_eq!(server.get_as(S, accept).await.is(200).headers["content-type"], "application/json");
     }
