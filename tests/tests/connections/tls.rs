@@ -98,7 +98,7 @@ fn wrong_files_end_the_start_with_2_and_a_sentence() {
         (vec!["--tls-cert", &leaf, "--tls-key", &foreign], "leaf: "),
         (vec!["--tls-cert", &key, "--tls-key", &key], "there is no certificate in it"),
         (vec!["--tls-cert", &leaf, "--tls-key", &leaf], "there is no private key in it"),
-        (vec!["--tls-cert", "/nowhere", "--tls-key", &key], "/nowhere: No such file"),
+        (vec!["--tls-cert", "/nowhere", "--tls-key", &key], "/nowhere cannot be read: No such file"),
         (vec!["--tls-ca", &key], "there is no certificate in it"),
     ] {
         let setup = Setup::in_directory(directory.path()).with(arguments.iter().map(|it| (*it).to_owned()));

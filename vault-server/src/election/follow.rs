@@ -1,5 +1,6 @@
 //! A follower's work: find the vault, look at the leader's page, keep the list of streams, take the lease when it is time.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -164,6 +165,9 @@ impl Seat {
 
     /// Puts down who leads. Storage answers, so that nothing is in the way.
     fn note(&self, page: Option<&LeaderPage>) {
+        if let Some(page) = page {
+            self.seen.fetch_max(page.term.0, Ordering::Relaxed);
+        }
         let leader = page.filter(|page| page.state == LeaderState::Leading);
         let leader = leader.map(|page| Leader { endpoint: page.endpoint.clone(), term: page.term });
         self.standing.send_if_modified(|standing| {

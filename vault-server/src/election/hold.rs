@@ -120,9 +120,11 @@ impl Seat {
         loop {
             let read = || self.storage().read(&self.blob, 0..LEADER_BYTES);
             let before = until_definite(self.env(), read).await?;
-            let term = next_term(before.sequence_number, at_least, self.env().clock.now());
+            let seen = Term(self.seen.load(Ordering::Relaxed));
+            let term = next_term(before.sequence_number, at_least.max(seen), self.env().clock.now());
             match self.storage().set_sequence_number(&self.blob, term, &before.etag, lease).await {
                 Ok(()) => {
+                    self.seen.fetch_max(term.0, Ordering::Relaxed);
                     let page = LeaderPage::decode(&before.bytes);
                     // Where nobody knows how many changes there were, a time is more than that many.
                     let changes = page.as_ref().map_or(self.env().clock.now().0, |page| page.changes);

@@ -31,6 +31,7 @@ mod tests;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,8 @@ struct Seat {
     candidacy: Candidacy,
     blob: BlobName,
     standing: channel::Sender<Standing>,
+    /// The highest term that this server has seen. A leader blob that is made anew may not know of it.
+    seen: AtomicU64,
 }
 
 impl Election {
@@ -78,7 +81,8 @@ impl Election {
         let container = vault.context.prefix.system_container();
         let blob = BlobName { container, name: LEADER_BLOB.to_owned() };
         let standing = channel::Sender::new(Standing::default());
-        Self { seat: Seat { vault, candidacy, blob, standing }, reign_over }
+        let seat = Seat { vault, candidacy, blob, standing, seen: AtomicU64::new(0) };
+        Self { seat, reign_over }
     }
 
     /// What others see of the election, as it goes on.

@@ -139,6 +139,34 @@ pub(crate) struct AppendMessage {
     pub(crate) attributes: u8,
 }
 
+/// An event by CloudEvents 1.0. Further members with texts, numbers or booleans are extensions.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `append::events` reads")]
+pub(crate) struct CloudEvent {
+    #[schema(example = "1.0")]
+    specversion: String,
+    id: String,
+    #[schema(example = "/shop/tills/7")]
+    source: String,
+    #[schema(example = "shop.order.paid")]
+    r#type: String,
+    #[schema(nullable = false)]
+    subject: Option<String>,
+    /// RFC 3339.
+    #[schema(nullable = false)]
+    time: Option<String>,
+    #[schema(nullable = false)]
+    datacontenttype: Option<String>,
+    #[schema(nullable = false)]
+    dataschema: Option<String>,
+    data: Option<Value>,
+    #[schema(nullable = false)]
+    data_base64: Option<String>,
+    /// The message's key.
+    #[schema(nullable = false)]
+    partitionkey: Option<String>,
+}
+
 /// What a stored run of messages is answered with.
 #[derive(Deserialize, ToSchema)]
 #[cfg_attr(not(test), expect(dead_code, reason = "`append` writes it without a type in between"))]

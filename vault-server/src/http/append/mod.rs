@@ -39,7 +39,7 @@ use crate::http::append::run::{Rules, Run};
 use crate::http::append::trace::Trace;
 use crate::http::body::{Limit, Received, drain, receive};
 use crate::http::digest::Digests;
-use crate::http::openapi::{AppendAnswer, AppendRequest, Binary, Problems, StreamParameter};
+use crate::http::openapi::{AppendAnswer, AppendRequest, Binary, CloudEvent, Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, query, refuse_encodings};
 use crate::limits::MAX_JSON_BODY_BYTES;
@@ -70,8 +70,8 @@ pub(crate) struct Parameters {
     params(StreamParameter, Parameters),
     request_body(content(
         (AppendRequest = "application/json"),
-        (Value = "application/cloudevents+json"),
-        (Vec<Value> = "application/cloudevents-batch+json"),
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         (String = "application/x-ndjson"),
         (String = "text/plain"),
         (Binary = "application/octet-stream"),
