@@ -202,6 +202,18 @@ pub const MAX_WATCHED_FILE_BYTES: usize = 1 << 20;
 /// How long a TLS handshake may take.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long nothing may come from a client before the system asks whether it still lives.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it asks then.
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// How often it asks in vain before the connection is over.
+pub const KEEPALIVE_TIMES: u32 = 4;
+
+/// What a client of HTTP/2 must take of an answer within [`WRITE_STALL`].
+pub const PROGRESS_BYTES: usize = 16 << 10;
+
 /// How many requests one connection of HTTP/2 carries at once.
 pub const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
 

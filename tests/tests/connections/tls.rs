@@ -47,7 +47,9 @@ fn whoever_speaks_plain_http_is_told() {
     let server = with_tls(Setup::in_directory(directory.path()), &certificates).start();
     let (status, answer) = raw::request(server.address(), "GET", "/status", "");
     assert_eq!(status, 400);
-    assert!(answer.ends_with("this port speaks TLS: use https://...\n"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "this port speaks TLS: use https://...\n");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -37,8 +38,8 @@ use crate::http::problem::{Code, Problem};
 use crate::http::progress::{Halted, Progress};
 use crate::http::tls::Tls;
 use crate::limits::{
-    CONNECTION_BUFFER_BYTES, GRACE, MAX_REQUEST_HEADERS, MAX_REQUESTS_PER_CONNECTION, TLS_HANDSHAKE,
-    WRITE_STALL,
+    CONNECTION_BUFFER_BYTES, GRACE, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_TIMES, MAX_REQUEST_HEADERS,
+    MAX_REQUESTS_PER_CONNECTION, TLS_HANDSHAKE, WRITE_STALL,
 };
 
 /// What HTTP/2 begins with; no method of HTTP/1.1 that is served begins so.
@@ -52,7 +53,7 @@ const BEGINNING_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a client is told that speaks plain HTTP where TLS is expected.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
-    Content-Length: 37\r\n\r\nthis port speaks TLS: use https://...\n";
+    Content-Length: 38\r\n\r\nthis port speaks TLS: use https://...\n";
 
 /// What all connections of a listener have in common.
 pub(crate) struct Connections {
@@ -75,6 +76,9 @@ enum Protocol {
 pub(crate) async fn serve_connection(connections: &Connections, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    if let Err(error) = keep_alive(&stream) {
+        tracing::debug!(%error, "cannot have the system ask whether the client still lives");
     }
     let (env, idle) = (&connections.app.env, connections.app.settings.idle_timeout);
     // A client that is told of the end before it has asked for anything loses nothing.
@@ -107,6 +111,15 @@ pub(crate) async fn serve_connection(connections: &Connections, stream: TcpStrea
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(error) => tracing::debug!(%error, "a TLS handshake took too long"),
     }
+}
+
+/// Has the system find out when a client is gone without a word: on an answer that goes on for ever there may be nothing
+/// to send for long.
+fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_TIMES)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 /// The first three bytes of a connection, without taking them; fewer where they tell HTTP/2 from anything else already.
@@ -178,16 +191,16 @@ async fn speak_http2(
         .keep_alive_interval(WRITE_STALL)
         .keep_alive_timeout(WRITE_STALL);
     let service = service_fn(|request| {
-        let begun = progress.begin();
         let slot = Arc::clone(&connections.shared_requests).try_acquire_owned();
+        let begun = slot.map(|slot| progress.begin(slot));
         let router = connections.router.clone();
         async move {
-            let Ok(slot) = slot else {
+            let Ok(begun) = begun else {
                 let detail = "too many requests at once; try again soon";
                 return Ok::<_, Infallible>(Problem::new(Code::Overloaded, detail).into_response());
             };
             let response = answer(&router, request, peer).await?;
-            Ok(response.map(|body| Body::new(begun.track(body, slot))))
+            Ok(response.map(|body| Body::new(begun.track(body))))
         }
     });
     let mut serving = std::pin::pin!(builder.serve_connection(io, service));
