@@ -115,6 +115,10 @@ fn a_streams_container_is_not_made_again() {
     replicas.client(leader).append_text(STREAM, "before");
     replicas.client(leader).append_text("other", "before");
     assert_eq!(replicas.client(follower).read_all(STREAM).len(), 1);
+    // What it has not listed yet it cannot miss.
+    until("the follower knows the streams", SOON, || {
+        (replicas.status(follower)?["streams"] == 2).then_some(())
+    });
     delete_container(&azurite, &format!("nodata-{STREAM}"));
 
     let path = format!("/streams/{STREAM}");
