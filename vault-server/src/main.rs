@@ -120,6 +120,9 @@ async fn run(config: Config, given: Given) -> anyhow::Result<()> {
         internal_listener: internal.is_some(),
         tls: given.tls.clone(),
         trusted: given.trusted,
+        local_names_only: config.access.is_none()
+            && !config.allow_anonymous
+            && config.listen.ip().is_loopback(),
         access: Arc::clone(&given.access),
     };
     let app = App::new(vault, env, storage, settings, election.standing());

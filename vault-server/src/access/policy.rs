@@ -131,6 +131,12 @@ impl Policy {
         if !is_taken(header.alg) {
             return Err(UNKNOWN);
         }
+        // RFC 7515, 4.1.11: none of the extensions is understood here.
+        if header.crit.is_some() {
+            return Err(Refused::Unauthenticated(
+                "the token has critical extensions (`crit`), and none is known here",
+            ));
+        }
         let Unverified { iss } = insecure_decode_claims(token)
             .map_err(|_| Refused::Unauthenticated("the token does not say who issued it"))?;
         let index = self.issuers.iter().position(|trusted| trusted.entry.url.0 == iss);
@@ -154,4 +160,34 @@ fn signed(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims
     signature_alone.validate_aud = false;
     let data = jsonwebtoken::decode::<Claims>(token, key, &signature_alone).ok()?;
     Some(data.claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::access::{file, passwords};
+
+    async fn refused(header: Value) -> Refused {
+        let file = "issuers:\n- url: https://issuer.example\n  audience: messagevault\n  grants:\n  \
+            - {subject: me, grants: ['all:read']}\n";
+        let file = file::parse(file.as_bytes()).unwrap();
+        let policy = Policy::new(file, &Env::controlled(1), &passwords::at_once(), None);
+        let text = |part: Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
+        let token = format!("{}.{}.AAAA", text(header), text(json!({"iss": "https://stranger.example"})));
+        policy.bearer(&token).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn critical_extensions_are_refused_before_anybody_is_asked() {
+        let plain = refused(json!({"alg": "RS256", "kid": "k"})).await;
+        assert_eq!(plain, Refused::Unauthenticated("the token's issuer is none that this server trusts"));
+        for crit in [json!(["b64"]), json!([]), json!(["exp", "urn:example:more"])] {
+            let refused = refused(json!({"alg": "RS256", "kid": "k", "b64": true, "crit": crit})).await;
+            assert!(refused.to_string().contains("`crit`"), "{refused}");
+        }
+    }
 }

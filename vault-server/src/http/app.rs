@@ -42,6 +42,8 @@ pub struct HttpSettings {
     pub tls: Option<Tls>,
     /// Authorities by which other servers of the vault are trusted, besides those of the system.
     pub trusted: Vec<reqwest::Certificate>,
+    /// Only names that are loopback's for sure, and the advertised one, are taken in `Host`.
+    pub local_names_only: bool,
     /// Who may do what.
     pub access: Arc<Access>,
 }

@@ -2,14 +2,16 @@
 //! whether it is there. A follower asks, and the leader again.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use vault_format::names::StreamName;
 
 use crate::access::audit::{Audit, Entry, Peer};
 use crate::access::caller::Caller;
@@ -17,6 +19,7 @@ use crate::access::grants::Right;
 use crate::http::app::App;
 use crate::http::body::drain;
 use crate::http::forward::{FORWARDED, FORWARDED_FOR};
+use crate::http::origin;
 use crate::http::problem::{Code, Problem};
 
 /// What a request needs.
@@ -62,8 +65,12 @@ async fn refuse(app: &Arc<App>, parts: &mut Parts) -> Option<Problem> {
         return None;
     }
     let access = &app.settings.access;
-    let (who, problem) = match access.authenticate(&parts.headers).await {
-        Err(refused) => (None, refused.into()),
+    let authenticated = match origin::check(&app.settings, parts) {
+        Ok(()) => access.authenticate(&parts.headers).await.map_err(Problem::from),
+        Err(cross_site) => Err(cross_site),
+    };
+    let (who, problem) = match authenticated {
+        Err(problem) => (None, problem),
         Ok(caller) => match may(&caller, need, parts).await {
             Ok(()) => {
                 parts.extensions.insert(caller);
@@ -107,14 +114,47 @@ async fn stream(parts: &mut Parts) -> Option<String> {
 
 async fn entry(who: Option<&Caller>, parts: &mut Parts) -> Entry {
     let route = route(parts);
-    let handed_on = parts.headers.contains_key(FORWARDED);
-    let said = parts.headers.get(FORWARDED_FOR).filter(|_| handed_on);
     Entry {
         who: who.map(|caller| caller.name().to_owned()),
         peer: parts.extensions.get::<Peer>().map(|Peer(peer)| *peer),
-        handed_on_for: said.and_then(|said| said.to_str().ok()).map(|said| said.chars().take(64).collect()),
+        handed_on_for: handed_on_for(&parts.headers),
         what: format!("{} {}", parts.method, route.as_deref().unwrap_or("no route")),
         stream: stream(parts).await.map(|stream| stream.escape_debug().take(64).collect()),
+    }
+}
+
+fn handed_on_for(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get(FORWARDED_FOR).filter(|_| headers.contains_key(FORWARDED))?;
+    Some(said.to_str().ok()?.chars().take(64).collect())
+}
+
+/// Who makes a request and from where, for handlers that find out by themselves that the audit log is to be told.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    caller: Option<Caller>,
+    peer: Option<Peer>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let extensions = &parts.extensions;
+        Ok(Self { caller: extensions.get().cloned(), peer: extensions.get().copied() })
+    }
+}
+
+impl Asker {
+    /// Begins `what` with a stream, on behalf of a request with these headers.
+    pub(crate) fn begins(&self, headers: &HeaderMap, what: &str, stream: &StreamName) -> Telling {
+        let entry = Entry {
+            who: self.caller.as_ref().map(|caller| caller.name().to_owned()),
+            peer: self.peer.map(|Peer(peer)| peer),
+            handed_on_for: handed_on_for(headers),
+            what: what.to_owned(),
+            stream: Some(stream.to_string()),
+        };
+        Telling { entry: Some(entry), status: None }
     }
 }
 
@@ -129,21 +169,36 @@ pub(crate) async fn tell(request: Request, next: Next) -> Response {
         return next.run(Request::from_parts(parts, body)).await;
     }
     let caller = parts.extensions.get::<Caller>().cloned();
-    let mut telling = Telling { entry: entry(caller.as_ref(), &mut parts).await, status: None };
+    let telling = Telling { entry: Some(entry(caller.as_ref(), &mut parts).await), status: None };
     let response = next.run(Request::<Body>::from_parts(parts, body)).await;
-    telling.status = Some(response.status().as_u16());
+    telling.ended(response.status());
     response
 }
 
 /// Tells when it goes: what was begun goes on although the client went away.
-struct Telling {
-    entry: Entry,
+pub(crate) struct Telling {
+    /// None where there turned out to be nothing to tell.
+    entry: Option<Entry>,
     status: Option<u16>,
+}
+
+impl Telling {
+    /// It ended so.
+    pub(crate) fn ended(mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
+    /// Nothing was to be done.
+    pub(crate) fn nothing(mut self) {
+        self.entry = None;
+    }
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        Audit::carried_out(&self.entry, self.status);
+        if let Some(entry) = &self.entry {
+            Audit::carried_out(entry, self.status);
+        }
     }
 }
 

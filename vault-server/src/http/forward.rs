@@ -73,6 +73,8 @@ impl Peers {
             reqwest::Client::builder()
                 // Servers of one vault reach each other directly.
                 .no_proxy()
+                // A connection of HTTP/2 would be shared by relays, and one that stalls would hold up the others.
+                .http1_only()
                 .tls_certs_merge(trusted.iter().cloned())
                 .redirect(reqwest::redirect::Policy::none())
                 .tcp_nodelay(true)

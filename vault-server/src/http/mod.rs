@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`app`] | what every request has at hand |
 //! | `authorize` | who asks, whether they may, and the audit log |
+//! | `origin` | what pages of other sites must not do through a browser |
 //! | [`problem`] | every error that a client can see |
 //! | `openapi` | the description of all this for programs |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
@@ -26,6 +27,7 @@ mod digest;
 mod direct;
 mod forward;
 pub(crate) mod openapi;
+mod origin;
 pub mod problem;
 mod progress;
 mod read;

@@ -58,6 +58,7 @@ codes! {
     Unsupported = "unsupported", BAD_REQUEST, false, "This server does not do that";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, false, "It is not known who asks";
     Forbidden = "forbidden", FORBIDDEN, false, "The caller may not do that";
+    CrossSite = "cross_site", FORBIDDEN, false, "A page of another site may have sent this";
     NoSuchRoute = "no_such_route", NOT_FOUND, false, "There is no such route";
     StreamNotFound = "stream_not_found", NOT_FOUND, false, "There is no such stream";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, false, "The route has no such method";

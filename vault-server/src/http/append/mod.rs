@@ -37,6 +37,7 @@ use crate::http::app::App;
 use crate::http::append::format::Format;
 use crate::http::append::run::{Rules, Run};
 use crate::http::append::trace::Trace;
+use crate::http::authorize::Asker;
 use crate::http::body::{Limit, Received, drain, receive};
 use crate::http::digest::Digests;
 use crate::http::openapi::{AppendAnswer, AppendRequest, Binary, CloudEvent, Problems, StreamParameter};
@@ -47,6 +48,7 @@ use crate::log::Appended;
 use crate::log::error::Unusable;
 use crate::log::settings::SettingsPatch;
 use crate::log::stream::{Append, Stream};
+use crate::log::vault::Created;
 
 /// The binary records of the storage format.
 pub(crate) const RECORDS: &str = "application/vnd.messagevault.records";
@@ -84,11 +86,12 @@ pub(crate) struct Parameters {
 pub(crate) async fn append(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
+    asker: Asker,
     uri: Uri,
     headers: HeaderMap,
     mut body: Body,
 ) -> Result<Response<Body>, Problem> {
-    let outcome = try_append(&app, &name, &uri, &headers, &mut body).await;
+    let outcome = try_append(&app, &name, &asker, &uri, &headers, &mut body).await;
     if let Err(problem) = &outcome {
         tracing::debug!(stream = %name, code = problem.code().row().0, "append refused");
         drain(&app, &headers, &mut body).await;
@@ -99,6 +102,7 @@ pub(crate) async fn append(
 async fn try_append(
     app: &App,
     name: &StreamName,
+    asker: &Asker,
     uri: &Uri,
     headers: &HeaderMap,
     body: &mut Body,
@@ -138,7 +142,7 @@ async fn try_append(
     };
     let stream = match found {
         Ok(stream) => stream,
-        Err(_) => created(app, name).await?,
+        Err(_) => created(app, name, asker, headers).await?,
     };
     let append = Append { records, record_count, expected_offset: expected_offset.map(Offset) };
     let appended = stream.append(append, app.settings.append_timeout).await?;
@@ -148,9 +152,27 @@ async fn try_append(
 }
 
 /// The stream, made now. That another request made it meanwhile, with whatever settings, is as good.
-async fn created(app: &App, name: &StreamName) -> Result<Arc<Stream>, Problem> {
-    let (_, stream) = app.vault.create(name, SettingsPatch::default()).await?;
-    Ok(stream)
+async fn created(
+    app: &App,
+    name: &StreamName,
+    asker: &Asker,
+    headers: &HeaderMap,
+) -> Result<Arc<Stream>, Problem> {
+    let telling = asker.begins(headers, "POST /streams/{stream}/messages, creating the stream", name);
+    match app.vault.create(name, SettingsPatch::default()).await.map_err(Problem::from) {
+        Ok((Created::New, stream)) => {
+            telling.ended(StatusCode::CREATED);
+            Ok(stream)
+        }
+        Ok((Created::Existing, stream)) => {
+            telling.nothing();
+            Ok(stream)
+        }
+        Err(problem) => {
+            telling.ended(problem.code().row().1);
+            Err(problem)
+        }
+    }
 }
 
 /// The records in a body, and how many.

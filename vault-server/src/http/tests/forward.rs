@@ -52,6 +52,7 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        local_names_only: true,
         access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
@@ -395,7 +396,7 @@ async fn what_is_about_one_connection_does_not_travel() {
         String::from_utf8(request).unwrap().to_ascii_lowercase()
     });
     let mut client = TcpStream::connect(b.address()).await.unwrap();
-    let request = "POST /streams/s/messages?expected_offset=0&key=a%2Fb HTTP/1.1\r\nHost: outside\r\n\
+    let request = "POST /streams/s/messages?expected_offset=0&key=a%2Fb HTTP/1.1\r\nHost: outside.localhost\r\n\
         Connection: close, X-Private\r\nX-Private: 1\r\nTE: trailers\r\nKeep-Alive: timeout=9\r\n\
         Proxy-Authorization: Basic x\r\nAuthorization: Bearer t\r\nX-Goes: 1\r\nContent-Type: text/plain\r\n\
         Content-Length: 5\r\n\r\nhello";
@@ -530,4 +531,18 @@ async fn a_stream_is_followed_in_storage_where_the_leader_is_gone() {
     let ends = [until(&mut all, "no event").await, until(&mut some, "no event").await];
     assert!(ends.iter().all(|end| end.contains("event: error\ndata: {\"type\":")), "{ends:?}");
     assert!(ends.iter().any(|end| end.contains("stream_not_found")), "{ends:?}");
+}
+
+#[tokio::test]
+async fn the_follower_judges_for_which_page_a_browser_asks() {
+    let (a, b) = pair().await;
+    let from = |origin: &str, site: &str| {
+        let request = b.request("POST", "/streams/s/messages").header("content-type", TEXT);
+        sent(request.header("origin", origin).header("sec-fetch-site", site).body("x"))
+    };
+    from("http://evil.example", "cross-site").await.problem(403, "cross_site");
+    a.get("/streams/s").await.problem(404, "stream_not_found");
+    // To the leader this is neither its own address nor its own page.
+    from(&b.url, "same-origin").await.is(200);
+    assert_eq!(a.values().await, ["x"]);
 }

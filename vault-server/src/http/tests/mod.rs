@@ -1,10 +1,12 @@
 //! The router, driven in process on storage in memory.
 
 mod append;
+mod audit;
 mod events;
 mod forward;
 mod headers;
 mod openapi;
+mod origin;
 mod owners;
 mod problems;
 mod rates;
@@ -110,6 +112,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        local_names_only: true,
         access: Access::for_everybody(env.clone()),
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
