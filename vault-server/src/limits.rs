@@ -482,6 +482,12 @@ pub const FORWARD_EVENTS_SILENCE: Duration = Duration::from_secs(40);
 /// How often the system asks whether the other end of a connection to the leader still lives.
 pub const FORWARD_KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// How many times in a row it may be impossible to tell whether who follows still may, as where too many passwords wait
+/// to be verified. It is asked every [`PING_EVERY`].
+pub const FOLLOW_UNJUDGED: u32 = 3;
+
+/// A filtered read may look for messages and wait for them, each for as long as it may.
+const _: () = assert!(FORWARD_IDLE.as_secs() > MAX_READ_WAIT.as_secs() + FILTERED_LOOK_TIME.as_secs());
 const _: () = assert!(FEED_PIECE_BYTES < FEED_BURST_BYTES && FEED_BURST_BYTES < FEED_BYTES_PER_STREAM);
 const _: () = assert!(FEED_BYTES_PER_STREAM <= FEED_BYTES);
 const _: () = assert!(FORWARD_EVENTS_SILENCE.as_secs() > 2 * PING_EVERY.as_secs());

@@ -98,6 +98,12 @@ impl Access {
         Ok(Arc::new(Self { audit: Audit::new(env.clone()), env, asked: Some(asked) }))
     }
 
+    /// Whether people are asked who they are.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Who makes the request with these headers.
     ///
     /// # Errors

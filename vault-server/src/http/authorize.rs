@@ -57,8 +57,8 @@ pub(crate) async fn authorize(State(app): State<Arc<App>>, request: Request, nex
     problem.into_response()
 }
 
-/// Why the request is refused, if it is; else its caller is known afterwards.
-async fn refuse(app: &Arc<App>, parts: &mut Parts) -> Option<Problem> {
+/// Why the request is refused, if it is; else its caller is known afterwards. What lasts asks again.
+pub(crate) async fn refuse(app: &Arc<App>, parts: &mut Parts) -> Option<Problem> {
     let need = need(route(parts).as_deref(), &parts.method);
     if need == Need::Nothing {
         parts.extensions.insert(Caller::new("nobody".to_owned(), []));

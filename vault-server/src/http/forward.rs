@@ -25,7 +25,7 @@ use vault_format::ids::Term;
 
 use self::following::relay_following;
 use crate::access::audit::Peer;
-use crate::election::standing::{Leader, Standing};
+use crate::election::standing::Leader;
 use crate::http::app::App;
 use crate::http::body::drain;
 use crate::http::problem::{Code, Problem};
@@ -134,8 +134,14 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
                 // What no longer leads, or cannot read now, says so: the other server may do better.
                 Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => response,
                 refused => {
+                    let mut request = Request::from_parts(parts, body);
+                    if let Some(problem) = not_found_yet(&app) {
+                        let headers = request.headers().clone();
+                        drain(&app, &headers, request.body_mut()).await;
+                        return problem.into_response();
+                    }
                     tracing::debug!(?refused, "a read waits here, since the leader does not carry it out");
-                    next.run(Request::from_parts(parts, body)).await
+                    next.run(request).await
                 }
             }
         }
@@ -163,20 +169,24 @@ fn place(app: &App, request: &Request) -> Result<Place, Problem> {
     if term.is_some() || !request.uri().path().starts_with("/streams") {
         return Ok(Place::Here);
     }
-    let Standing { leader, listed, .. } = app.standing.borrow().clone();
+    let leader = app.standing.borrow().leader.clone();
     let leader = leader.filter(|leader| leader.endpoint != app.settings.advertise);
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     match leader {
         Some(leader) if changes => Ok(Place::Leader(leader)),
         Some(leader) if waits(request) || follows(request) => Ok(Place::RatherLeader(leader)),
         None if changes => Err(no_leader(app)),
-        // Until this server has found its vault, what it reads might be another's.
-        _ if !listed => {
-            let why = app.why_not_ready().unwrap_or_else(|| "this server has only begun".to_owned());
-            Err(Problem::new(Code::NotReady, why))
-        }
-        _ => Ok(Place::Here),
+        _ => not_found_yet(app).map_or(Ok(Place::Here), Err),
     }
+}
+
+/// Until this server has found its vault, what it reads might be another's: why it does not read here, if so.
+fn not_found_yet(app: &App) -> Option<Problem> {
+    if app.vault.term().is_some() || app.standing.borrow().listed {
+        return None;
+    }
+    let why = app.why_not_ready().unwrap_or_else(|| "this server has only begun".to_owned());
+    Some(Problem::new(Code::NotReady, why))
 }
 
 fn no_leader(app: &App) -> Problem {

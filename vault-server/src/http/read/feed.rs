@@ -24,6 +24,7 @@ use vault_format::names::StreamName;
 
 use crate::env::Env;
 use crate::http::app::App;
+use crate::http::read::follow::is_expected;
 use crate::http::read::messages::{Room, Separator};
 use crate::http::read::replay::Replay;
 use crate::limits::{
@@ -220,6 +221,9 @@ impl Task {
             () = stopping.cancelled() => None,
             failed = self.follow() => Some(failed),
         };
+        if let Some(error) = over.as_ref().filter(|error| !is_expected(error)) {
+            tracing::warn!(%error, stream = %self.reader.stream().name(), "what is followed breaks off");
+        }
         self.ring.send_modify(|ring| ring.over = Some(over));
     }
 

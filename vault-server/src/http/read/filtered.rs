@@ -12,13 +12,15 @@ use crate::http::read::extent::{DOCUMENT_START, Extent};
 use crate::http::read::messages::{Room, Separator};
 use crate::http::read::parameters::{Format, Request};
 use crate::http::read::replay::Replay;
-use crate::limits::{ANSWER_PIECE_BYTES, FILTERED_LOOK_BYTES, FILTERED_LOOK_TIME};
+use crate::limits::{ANSWER_PIECE_BYTES, COUNTED_PIECE_BYTES, FILTERED_LOOK_BYTES, FILTERED_LOOK_TIME};
 use crate::log::error::ReadError;
 use crate::log::reading::StreamReader;
 
 /// What was found.
 pub(crate) struct Filtered {
     pieces: Vec<Bytes>,
+    /// What is found before this offset is in pieces.
+    in_pieces: Offset,
     /// The piece in hand.
     out: Vec<u8>,
     sent_bytes: usize,
@@ -44,6 +46,7 @@ pub(crate) async fn collect(
     let most_bytes = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
     let mut found = Filtered {
         pieces: Vec::new(),
+        in_pieces: start,
         out: if document { DOCUMENT_START.to_vec() } else { Vec::new() },
         sent_bytes: 0,
         format: request.format,
@@ -54,7 +57,7 @@ pub(crate) async fn collect(
         return Ok(found);
     }
     let mut replay = Replay::new(reader, start, end, separator).await?;
-    let mut left = request.limit;
+    let (mut left, mut waited) = (request.limit, Duration::ZERO);
     loop {
         let before = found.out.len();
         let still = most_bytes.saturating_sub(found.sent_bytes);
@@ -72,48 +75,68 @@ pub(crate) async fn collect(
             }
             Err(error) => return Err(error),
         };
-        if found.out.len() >= ANSWER_PIECE_BYTES {
-            let piece = std::mem::take(&mut found.out);
-            found.pieces.push(reader.counted(piece).await?);
+        if found.out.len() >= ANSWER_PIECE_BYTES && !found.keep(reader).await? {
+            break;
         }
         if left == 0 || found.sent_bytes >= most_bytes || found.next >= end {
             break;
         }
-        let looked_for = clock.monotonic() - begun;
+        let looked_for = (clock.monotonic() - begun).saturating_sub(waited);
         if replay.looked_at_bytes() >= FILTERED_LOOK_BYTES || looked_for >= FILTERED_LOOK_TIME {
             found.complete = false;
             break;
         }
-        if !more && (left < request.limit || !wait(app, reader, found.next, request.wait, looked_for).await?)
-        {
-            break;
+        if !more {
+            let (since, patience) = (clock.monotonic(), request.wait.saturating_sub(waited));
+            if left < request.limit || !wait(app, reader, found.next, patience).await? {
+                break;
+            }
+            waited += clock.monotonic() - since;
         }
         tokio::task::consume_budget().await;
+    }
+    if found.out.len() >= COUNTED_PIECE_BYTES {
+        found.keep(reader).await?;
     }
     Ok(found)
 }
 
-/// Waits for more at the tail for as long as the read may. Whether to look on.
+/// Waits for more at the tail, at most for `patience`. Whether to look on.
 async fn wait(
     app: &App,
     reader: &StreamReader,
     place: Offset,
     patience: Duration,
-    waited: Duration,
 ) -> Result<bool, ReadError> {
     reader.check_end()?;
-    let left = patience.saturating_sub(waited);
-    if left.is_zero() || app.stopping.is_cancelled() {
+    if patience.is_zero() || app.stopping.is_cancelled() {
         return Ok(false);
     }
     tokio::select! {
-        waited = reader.wait_beyond(place, left) => waited?,
+        waited = reader.wait_beyond(place, patience) => waited?,
         () = app.stopping.cancelled() => {}
     }
     Ok(reader.tail().next_offset() > place)
 }
 
 impl Filtered {
+    /// Makes the piece in hand count against the readers' memory. Where there is none left, the answer ends in front of
+    /// the piece, and `false` is answered; an error where nothing is in front of it.
+    async fn keep(&mut self, reader: &StreamReader) -> Result<bool, ReadError> {
+        match reader.counted(std::mem::take(&mut self.out)).await {
+            Ok(piece) => {
+                self.pieces.push(piece);
+                self.in_pieces = self.next;
+                Ok(true)
+            }
+            Err(_) if !self.pieces.is_empty() => {
+                (self.next, self.complete) = (self.in_pieces, false);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The answer's body.
     pub(crate) fn into_body(mut self, extent: &Extent) -> Body {
         if self.format == Format::Json {

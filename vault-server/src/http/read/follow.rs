@@ -14,6 +14,7 @@ use vault_format::ids::Offset;
 use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::http::read::feed::{Found, Tap};
+use crate::http::read::leave::Leave;
 use crate::http::read::messages::{Room, Separator, write_number};
 use crate::http::read::parameters::{Format, Request};
 use crate::http::read::replay::Replay;
@@ -22,15 +23,34 @@ use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::StreamReader;
 
 /// The body of an answer that goes on at the tail.
-pub(crate) fn body(app: Arc<App>, reader: StreamReader, request: Request, start: Offset) -> Body {
-    let follower = Follower::new(app, reader, request, start);
+pub(crate) fn body(
+    app: Arc<App>,
+    reader: StreamReader,
+    request: Request,
+    start: Offset,
+    leave: Leave,
+) -> Body {
+    let follower = Follower::new(app, reader, request, start, leave);
     Body::from_stream(futures::stream::unfold(Some(follower), |follower| async move {
         let mut follower = follower?;
         match follower.piece().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(follower))),
-            Err(error) => follower.last_piece(error).map(|piece| (piece, None)),
+            Err(over) => follower.last_piece(over).map(|piece| (piece, None)),
         }
     }))
+}
+
+/// Why following ends before its end.
+enum Over {
+    Failed(ReadError),
+    /// The caller may not any more.
+    Refused(Problem),
+}
+
+impl From<ReadError> for Over {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 struct Follower {
@@ -50,7 +70,10 @@ struct Follower {
     /// Waits for more.
     tap: Option<Tap>,
     greeted: bool,
+    /// Whether the client has still to be told that it is at the end, where what comes last may have been filtered out.
+    owes_end: bool,
     ping: Ping,
+    leave: Leave,
 }
 
 /// When a sign of life is due.
@@ -60,7 +83,7 @@ struct Ping {
 }
 
 impl Follower {
-    fn new(app: Arc<App>, reader: StreamReader, request: Request, start: Offset) -> Self {
+    fn new(app: Arc<App>, reader: StreamReader, request: Request, start: Offset, leave: Leave) -> Self {
         let events = request.format == Format::Events;
         // Offsets are messages: only who filters has to count.
         let by_limit =
@@ -73,7 +96,9 @@ impl Follower {
             replay: None,
             tap: None,
             greeted: !events,
+            owes_end: events && !request.filter.is_empty(),
             ping: Ping { timer: events.then(|| app.env.clock.sleep(PING_EVERY)), due: false },
+            leave,
             app,
             reader,
             request,
@@ -89,18 +114,25 @@ impl Follower {
     }
 
     /// The next piece of the body. `None` at its end.
-    async fn piece(&mut self) -> Result<Option<Bytes>, ReadError> {
+    async fn piece(&mut self) -> Result<Option<Bytes>, Over> {
         if !std::mem::replace(&mut self.greeted, true) {
             return Ok(Some(format!("retry: {EVENTS_RETRY_MS}\n\n").into()));
         }
         loop {
-            if self.place >= self.end || self.left == 0 || self.app.stopping.is_cancelled() {
+            if let Some(refused) = self.leave.refused() {
+                return Err(Over::Refused(refused));
+            }
+            if self.left == 0 || self.app.stopping.is_cancelled() {
                 return Ok(None);
+            }
+            if self.place >= self.end {
+                let owed = std::mem::take(&mut self.owes_end);
+                return Ok(owed.then(|| self.ping()));
             }
             if self.ping.is_due() {
                 self.ping = Ping { timer: Some(self.app.env.clock.sleep(PING_EVERY)), due: false };
                 self.reader.check_end()?;
-                return Ok(Some(self.event("ping", "end_offset", self.reader.tail().next_offset())));
+                return Ok(Some(self.ping()));
             }
             if self.replay.is_some() {
                 let (piece, more) = self.replayed().await?;
@@ -123,7 +155,10 @@ impl Follower {
         let filter = Some(&self.request.filter).filter(|filter| !filter.is_empty());
         let (mut out, mut more) = (Vec::new(), true);
         let mut room = Room { bytes: FOLLOW_PIECE_BYTES, messages: self.left };
-        while more && out.len() < room.bytes && room.messages > 0 && !self.ping.is_due() {
+        while more && out.len() < room.bytes && room.messages > 0 {
+            if self.ping.is_due() || self.leave.is_over() {
+                break;
+            }
             more = replay.step(filter, &mut room, &mut out).await?;
             // What is in memory already costs no waiting: the others get their turn all the same.
             tokio::task::consume_budget().await;
@@ -159,7 +194,7 @@ impl Follower {
             }
             Found::Piece(_, end) => self.read_log(end).await?,
             Found::Behind(tip) => self.read_log(tip).await?,
-            Found::Over(None) => self.end = self.place,
+            Found::Over(None) => (self.end, self.owes_end) = (self.place, false),
             Found::Over(Some(error)) => return Err(error),
             Found::Tip => {
                 if self.behind.take_if(|tail| *tail <= self.place).is_some() {
@@ -182,12 +217,22 @@ impl Follower {
 
     async fn wait(&mut self) {
         let Some(tap) = &mut self.tap else { return };
-        let Some(timer) = &mut self.ping.timer else { return tap.until_beyond(self.place).await };
+        let timer = async {
+            match &mut self.ping.timer {
+                Some(timer) => timer.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = tap.until_beyond(self.place) => {}
+            () = self.leave.until_over() => {}
             () = timer => self.ping.due = true,
         }
+    }
+
+    fn ping(&self) -> Bytes {
+        self.event("ping", "end_offset", self.reader.tail().next_offset())
     }
 
     /// An event of ours. It names the place reached, so that a client that was sent no message for long need not have
@@ -201,29 +246,40 @@ impl Follower {
         out.into()
     }
 
-    /// What is left to say where following has failed.
-    fn last_piece(&self, error: ReadError) -> Option<Result<Bytes, std::io::Error>> {
+    /// What is left to say where following ends before its end. What breaks for many at once is told the log once, by
+    /// who finds it: the feed, or the stream that takes note of damage.
+    fn last_piece(&self, over: Over) -> Option<Result<Bytes, std::io::Error>> {
         let stream = self.reader.stream().name();
-        // These are no failures: whoever followed comes again and is told by the status.
-        let expected = matches!(error, ReadError::Unusable(Unusable::NoLeader | Unusable::NotFound));
-        if expected {
-            tracing::debug!(%error, %stream, "what followed ends");
-        } else {
-            tracing::warn!(%error, %stream, "what followed breaks off");
-        }
-        match self.request.format {
-            Format::Events => {
-                let document = Problem::from(error).document();
-                let mut out = b"event: error\ndata: ".to_vec();
-                out.extend_from_slice(&document);
-                out.extend_from_slice(b"\n\n");
-                Some(Ok(out.into()))
+        match over {
+            Over::Failed(error) => {
+                tracing::debug!(%error, %stream, "what followed ends");
+                if self.request.format == Format::Events {
+                    Some(Ok(error_event(error.into())))
+                } else if is_expected(&error) {
+                    None
+                } else {
+                    // Lines have no way to say it but to break off.
+                    Some(Err(std::io::Error::other(error)))
+                }
             }
-            _ if expected => None,
-            // Lines have no way to say it but to break off.
-            _ => Some(Err(std::io::Error::other(error))),
+            Over::Refused(problem) => {
+                tracing::debug!(why = problem.detail(), %stream, "who followed may not any more");
+                (self.request.format == Format::Events).then(|| Ok(error_event(problem)))
+            }
         }
     }
+}
+
+/// Whether this is no failure: whoever followed comes again and is told by the status.
+pub(super) fn is_expected(error: &ReadError) -> bool {
+    matches!(error, ReadError::Unusable(Unusable::NoLeader | Unusable::NotFound))
+}
+
+fn error_event(problem: Problem) -> Bytes {
+    let mut out = b"event: error\ndata: ".to_vec();
+    out.extend_from_slice(&problem.document());
+    out.extend_from_slice(b"\n\n");
+    out.into()
 }
 
 impl Ping {

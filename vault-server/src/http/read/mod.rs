@@ -8,6 +8,7 @@
 //! | `pump` | a planned body, block by block |
 //! | `filtered` | an answer that is looked together before it is sent |
 //! | `follow`, `feed` | an answer without an end; what is written once for all who follow a stream |
+//! | `leave` | whether who follows still may |
 //! | `replay` | reading forward, for these two |
 //! | `caching` | answers that never change |
 
@@ -17,6 +18,7 @@ pub(crate) mod feed;
 mod filter;
 mod filtered;
 mod follow;
+mod leave;
 mod messages;
 pub(crate) mod parameters;
 mod plan;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Response, Uri};
+use axum::http::{HeaderValue, Response, StatusCode};
 use vault_format::ids::Offset;
 use vault_format::names::StreamName;
 
@@ -37,7 +39,8 @@ use crate::http::openapi::{Binary, Problems, ReadAnswer, StreamParameter};
 use crate::http::problem::Problem;
 use crate::http::read::caching::Fixed;
 use crate::http::read::extent::Extent;
-use crate::http::read::parameters::{From, Parameters, Request};
+use crate::http::read::leave::Leave;
+use crate::http::read::parameters::{Format, From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
 use crate::limits::BEYOND_TAIL_WAIT;
@@ -63,26 +66,31 @@ use crate::log::stream::Freshness;
             (String = "text/event-stream"),
             (Binary = "application/vnd.messagevault.batches"),
         )),
+        (status = NO_CONTENT, description = "An event stream with `to` has nothing left: do not come again"),
         Problems,
     )
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     StreamPath(name): StreamPath,
-    uri: Uri,
-    headers: HeaderMap,
+    asked: axum::extract::Request,
 ) -> Result<Response<Body>, Problem> {
-    let request = Request::parse(&uri, &headers)?;
+    let (asked, _) = asked.into_parts();
+    let request = Request::parse(&asked.uri, &asked.headers)?;
     let (reader, start) = begin(&app, &name, &request).await?;
     let fixed = Fixed::new(reader.stream_id(), &request, start, reader.tail().next_offset());
-    if let Some(fixed) = fixed.as_ref().filter(|fixed| fixed.is_known(&headers)) {
+    if let Some(fixed) = fixed.as_ref().filter(|fixed| fixed.is_known(&asked.headers)) {
         return Ok(fixed.not_modified());
+    }
+    if request.format == Format::Events && request.to.is_some_and(|to| start >= to) {
+        return Ok(nothing_left());
     }
     let content_type = HeaderValue::from_static(request.format.content_type());
     let mut answer = if request.follow {
         let extent =
             Extent { next: None, bounds: Some((reader.first_offset(), reader.tail().next_offset())) };
-        Answer { body: follow::body(app, reader, request, start), extent, fixed: None }
+        let leave = Leave::new(&app, asked);
+        Answer { body: follow::body(app, reader, request, start, leave), extent, fixed: None }
     } else if request.filter.is_empty() {
         planned(&app, reader, &request, start, fixed).await?
     } else {
@@ -97,6 +105,14 @@ pub(crate) async fn read(
     caching::insert(answer.fixed.as_ref(), headers);
     answer.extent.insert(headers);
     Ok(response)
+}
+
+/// An EventSource comes again whenever its stream has ended, unless it is told that there is no content.
+fn nothing_left() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    caching::insert(None, response.headers_mut());
+    response
 }
 
 struct Answer {

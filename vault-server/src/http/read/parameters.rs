@@ -104,7 +104,7 @@ pub(crate) struct Parameters {
     from: Option<String>,
     /// In place of `from`: the first message appended at this time or later; RFC 3339, or ms since 1970.
     since: Option<String>,
-    /// At most so many messages.
+    /// At most so many messages. Not with event streams.
     #[param(minimum = 1, default = 1000)]
     limit: Option<u64>,
     /// Looks at no more stored bytes, but answers at least one message.
@@ -189,6 +189,9 @@ fn follows(format: Format, parameters: &Parameters) -> Result<bool, Problem> {
             return Err(wrong("follow: accept application/x-ndjson or text/event-stream for that"));
         }
     };
+    if format == Format::Events && parameters.limit.is_some() {
+        return Err(wrong("an event stream is gone on with whenever it ends: leave out `limit`"));
+    }
     let (wait, max_bytes) = (parameters.wait.is_some(), parameters.max_bytes.is_some());
     match (wait, max_bytes) {
         (true, _) if follow => Err(wrong("what follows always waits: leave out `wait`")),

@@ -309,6 +309,28 @@ async fn reads_need_no_leader() {
     }
 }
 
+/// What such a server reads might be another vault's.
+#[tokio::test]
+async fn a_server_that_has_just_begun_reads_nothing_though_the_leader_is_silent() {
+    let memory = memory();
+    let a = peer(&memory, None).await;
+    a.app.vault.until_led(SOON).await;
+    a.append("one").await;
+    let begun = Standing { listed: false, ..led_by(&nobody().await, 7) };
+    let (b, tell) = told(&memory, begun.clone()).await;
+    let ask = async |query: &str, accept: &str| {
+        sent(b.request("GET", &format!("/streams/s/messages?{query}")).header("accept", accept)).await
+    };
+    for (query, accept) in [("", JSON), ("wait=1", JSON), ("follow=true&limit=1", LINES), ("to=1", EVENTS)] {
+        ask(query, accept).await.problem(503, "not_ready");
+    }
+    tell.send_replace(Standing { listed: true, ..begun });
+    for (query, accept) in [("", JSON), ("wait=1", JSON), ("follow=true&limit=1", LINES), ("to=1", EVENTS)] {
+        let answer = ask(query, accept).await.is(200);
+        assert!(String::from_utf8_lossy(&answer.body).contains("one"), "{query}");
+    }
+}
+
 #[tokio::test]
 async fn a_follower_lists_the_streams_itself() {
     let (a, b) = pair().await;

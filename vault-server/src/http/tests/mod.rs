@@ -12,6 +12,7 @@ mod problems;
 mod rates;
 mod read;
 mod read_caching;
+mod read_endings;
 mod read_filters;
 mod read_following;
 mod streams;
@@ -96,6 +97,11 @@ impl Answer {
 /// A server whose vault has no leader.
 pub(super) fn idle(auto_create: bool) -> (Server, Election) {
     let env = Env::real();
+    let access = Access::for_everybody(env.clone());
+    idle_with(auto_create, env, access)
+}
+
+fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Election) {
     let storage: Arc<Counted<dyn Storage>> =
         Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone()))));
     let options = Options::new(Duration::from_secs(5));
@@ -113,7 +119,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
         tls: None,
         trusted: Vec::new(),
         local_names_only: true,
-        access: Access::for_everybody(env.clone()),
+        access,
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);
@@ -122,7 +128,17 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
 }
 
 pub(super) async fn leading(auto_create: bool) -> Server {
-    let (server, mut election) = idle(auto_create);
+    led(idle(auto_create)).await
+}
+
+/// A server on the runtime's clock, which tests can pause.
+pub(super) async fn on_runtime_clock(access: impl FnOnce(Env) -> Arc<Access>) -> Server {
+    let env = Env::controlled(1);
+    let access = access(env.clone());
+    led(idle_with(true, env, access)).await
+}
+
+async fn led((server, mut election): (Server, Election)) -> Server {
     tokio::spawn(async move { election.run(&CancellationToken::new()).await });
     server.app.vault.until_led(Duration::from_secs(5)).await;
     server

@@ -1,12 +1,20 @@
 //! Filtered reads with an end.
 
-use std::sync::Arc;
+#![expect(clippy::disallowed_methods, reason = "tests wait by the runtime's clock")]
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
 use serde_json::json;
 
-use super::{Answer, JSON, LINES, Server, server};
+use tokio::time::{Instant, sleep};
+
+use super::{Answer, JSON, LINES, Server, on_runtime_clock, server};
+use crate::access::Access;
 use crate::http::read::parameters::BATCHES;
-use crate::limits::FILTERED_LOOK_BYTES;
+use crate::limits::{COUNTED_PIECE_BYTES, FILTERED_LOOK_BYTES, FILTERED_LOOK_TIME, READ_MEMORY_BYTES};
+use crate::log::stream::Freshness;
 
 const S: &str = "/streams/s/messages";
 
@@ -106,4 +114,70 @@ async fn a_filtered_read_gives_up_after_so_many_bytes_and_says_where_to_go_on() 
         (next, asked) = (next + moved, asked + 1);
     }
     assert_eq!((found, asked), (vec!["last".to_owned()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_look_is_not_used_up_by_waiting() {
+    let server = Arc::new(on_runtime_clock(Access::for_everybody).await);
+    server.call("PUT", "/streams/s", "").await.is(201);
+    let begun = Instant::now();
+    let waiting = |query: &'static str| {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.get(&format!("{S}?{query}")).await.is(200) })
+    };
+    let (arrives, never) = (waiting("key=want&wait=30"), waiting("key=none&wait=30"));
+    for key in ["other", "another", "want"] {
+        sleep(FILTERED_LOOK_TIME + Duration::from_millis(1_500)).await;
+        let message = json!({"messages": [{"key": key, "value": key}]}).to_string();
+        server.post(S, JSON, message).await.is(200);
+    }
+    assert_eq!(arrives.await.unwrap().values(), ["want"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let never = never.await.unwrap();
+    assert_eq!((never.values().len(), never.offset("next")), (0, 3));
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(30) && waited < Duration::from_secs(32), "{waited:?}");
+}
+
+/// Ten messages of 300 KiB with the key `k`, and all of the readers' memory but so much.
+async fn short_of_memory(left: usize) -> (Server, Bytes) {
+    let server = on_runtime_clock(Access::for_everybody).await;
+    let value = "x".repeat(300 << 10);
+    for _ in 0..10 {
+        let message = json!({"messages": [{"key": "k", "value": value}]}).to_string();
+        server.post(S, JSON, message).await.is(200);
+    }
+    let stream = server.app.vault.readable(&server.app.vault.name("s").unwrap()).await.unwrap();
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
+    let held = reader.counted(vec![0; READ_MEMORY_BYTES - left]).await.unwrap();
+    (server, held)
+}
+
+/// The first message is left out: what was written before it is not in memory.
+#[tokio::test(start_paused = true)]
+async fn where_memory_runs_out_what_was_found_is_answered() {
+    for accept in [JSON, LINES] {
+        // Two pieces of two messages each find room, and a third does not.
+        let (server, held) = short_of_memory(1_400 << 10).await;
+        let few = server.get_as(&format!("{S}?key=k&from=1&limit=3"), accept).await.is(200);
+        assert_eq!(few.offset("next"), 4);
+        let answer = server.get_as(&format!("{S}?key=k&from=1&to=10"), accept).await.is(200);
+        assert_eq!((answer.offset("next"), answer.offset("end")), (5, 10));
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert_eq!(text.matches("\"offset\":").count(), 4);
+        if accept == JSON {
+            assert_eq!((answer.values().len(), &answer.json()["next_offset"]), (4, &json!(5)));
+        }
+        drop(held);
+        let all = server.get_as(&format!("{S}?key=k"), accept).await.is(200);
+        assert_eq!(all.offset("next"), 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_piece_counts_unless_it_is_short() {
+    let (server, _held) = short_of_memory(COUNTED_PIECE_BYTES).await;
+    assert!(server.get(&format!("{S}?key=none&from=1")).await.is(200).values().is_empty());
+    server.get(&format!("{S}?key=k&from=1&limit=1")).await.problem(503, "overloaded");
 }

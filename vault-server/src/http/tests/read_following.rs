@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -15,25 +15,26 @@ use tower::ServiceExt;
 
 use super::{JSON, LINES, Server, server};
 
-const S: &str = "/streams/s/messages";
-const EVENTS: &str = "text/event-stream";
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const S: &str = "/streams/s/messages";
+pub(super) const EVENTS: &str = "text/event-stream";
+/// Longer than it takes until a ping is due.
+const SOON: Duration = Duration::from_secs(60);
 
 /// An answer that is read while it comes.
-struct Coming {
+pub(super) struct Coming {
     body: Body,
     text: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Event {
-    name: String,
-    id: Option<u64>,
-    data: Value,
+pub(super) struct Event {
+    pub(super) name: String,
+    pub(super) id: Option<u64>,
+    pub(super) data: Value,
 }
 
 impl Server {
-    async fn follow(&self, query: &str, accept: &str, headers: &[(&str, &str)]) -> Coming {
+    pub(super) async fn follow(&self, query: &str, accept: &str, headers: &[(&str, &str)]) -> Coming {
         let mut request = Request::builder().uri(format!("{S}?{query}")).header("accept", accept);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -47,8 +48,13 @@ impl Server {
 }
 
 impl Coming {
+    /// An answer that has come.
+    pub(super) fn of(body: Bytes) -> Self {
+        Self { body: body.into(), text: String::new() }
+    }
+
     /// What comes up to the next mark, and `None` at an orderly end.
-    async fn until(&mut self, mark: &str) -> Option<String> {
+    pub(super) async fn until(&mut self, mark: &str) -> Option<String> {
         loop {
             if let Some(at) = self.text.find(mark) {
                 let rest = self.text.split_off(at + mark.len());
@@ -65,11 +71,11 @@ impl Coming {
         }
     }
 
-    async fn line(&mut self) -> Option<Value> {
+    pub(super) async fn line(&mut self) -> Option<Value> {
         Some(serde_json::from_str(&self.until("\n").await?).unwrap())
     }
 
-    async fn event(&mut self) -> Option<Event> {
+    pub(super) async fn event(&mut self) -> Option<Event> {
         let text = self.until("\n\n").await?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
         Some(Event {
@@ -80,23 +86,23 @@ impl Coming {
     }
 
     /// The offset of the next event, which must be a message.
-    async fn offset(&mut self) -> u64 {
+    pub(super) async fn offset(&mut self) -> u64 {
         let event = self.event().await.unwrap();
         let offset = event.data["offset"].as_u64().unwrap_or_else(|| panic!("{event:?}"));
         assert_eq!((event.name.as_str(), event.id), ("", Some(offset + 1)));
         offset
     }
 
-    async fn greeting(&mut self) {
+    pub(super) async fn greeting(&mut self) {
         assert_eq!(self.until("\n\n").await.unwrap(), "retry: 1000");
     }
 
-    async fn caught_up(&mut self, at: u64) {
+    pub(super) async fn caught_up(&mut self, at: u64) {
         let wanted = Event { name: "caught-up".to_owned(), id: Some(at), data: json!({"next_offset": at}) };
         assert_eq!(self.event().await.unwrap(), wanted);
     }
 
-    async fn nothing(&mut self) {
+    pub(super) async fn nothing(&mut self) {
         let found = timeout(Duration::from_millis(200), self.body.frame()).await;
         assert!(found.is_err(), "{found:?}");
     }
@@ -188,7 +194,7 @@ async fn an_event_stream_goes_on_behind_the_last_event() {
     // Nobody else looks at it.
     let request = Request::builder().uri(S).header("accept", JSON).header("last-event-id", "x");
     server.send(request.body(Body::empty()).unwrap()).await.is(200);
-    for query in ["follow=false", "wait=1", "max_bytes=5", "nonsense=1"] {
+    for query in ["follow=false", "wait=1", "max_bytes=5", "limit=5", "nonsense=1"] {
         server.get_as(&format!("{S}?{query}"), EVENTS).await.problem(400, "invalid_parameter");
     }
 }
