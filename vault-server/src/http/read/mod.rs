@@ -67,6 +67,7 @@ use crate::log::stream::Freshness;
             (Binary = "application/vnd.messagevault.batches"),
         )),
         (status = NO_CONTENT, description = "An event stream with `to` has nothing left: do not come again"),
+        (status = NOT_MODIFIED, description = "The answer is still the one that `If-None-Match` names"),
         Problems,
     )
 )]
