@@ -8,19 +8,14 @@ mod direct_reads;
 mod token_endpoint;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use vault_tests::clients;
 
 /// Runs a script of `tests/clients` with the packages that are pinned there: the JSON that it prints.
 fn python<A: Into<OsString>>(script: &str, arguments: impl IntoIterator<Item = A>) -> Value {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let install = tests.join("install-clients");
-    let answer = Command::new(&install).arg("--where").output().unwrap();
-    let folder = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
-    assert!(folder.join("complete").is_file(), "the clients are not installed: run {}", install.display());
-    let mut command = Command::new(folder.join("python/bin/python"));
+    let mut command = Command::new(clients::python());
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy().to_lowercase();
         // Servers of tests are reached directly.
@@ -28,7 +23,7 @@ fn python<A: Into<OsString>>(script: &str, arguments: impl IntoIterator<Item = A
             command.env_remove(name);
         }
     }
-    command.arg(tests.join("clients").join(script)).args(arguments.into_iter().map(Into::into));
+    command.arg(clients::scripts().join(script)).args(arguments.into_iter().map(Into::into));
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {said}");

@@ -2,7 +2,6 @@
 //! killed.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,25 +9,13 @@ use std::time::Duration;
 
 use vault_tests::azurite::Azurite;
 use vault_tests::client::Client;
+use vault_tests::clients::{installed, scripts};
 use vault_tests::message::{self, Message};
 use vault_tests::replicas::Replicas;
 use vault_tests::wait::{LONG, StopAtEnd, until};
 
 /// How many connections are cut off before the leader is killed.
 const CUTS: usize = 4;
-
-fn tests() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where the clients are installed.
-fn clients() -> PathBuf {
-    let install = tests().join("install-clients");
-    let answer = Command::new(&install).arg("--where").output().expect("the script can be run");
-    let path = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
-    assert!(path.join("complete").is_file(), "the clients are not installed: run {}", install.display());
-    path
-}
 
 /// The client as a process. It ends with the value.
 struct Consumer {
@@ -39,7 +26,7 @@ struct Consumer {
 impl Consumer {
     fn start(target: &str, last: &str, addresses: &[String]) -> Self {
         let mut command = Command::new("node");
-        command.arg(tests().join("clients/eventsource.mjs")).arg(clients()).args([target, last]);
+        command.arg(scripts().join("eventsource.mjs")).arg(installed()).args([target, last]);
         command.arg(CUTS.to_string()).args(addresses).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("node can be run");
         let output = child.stdout.take().expect("the output is a pipe");

@@ -52,6 +52,25 @@ async fn where_the_leader_blob_is_deleted_a_new_one_goes_on_above_its_terms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_seen_no_term_repeats_none() {
+    let place = Place::new(1);
+    let a = place.start("a");
+    a.leads().await;
+    a.create("orders").await;
+    a.append("orders", "a").await;
+    let before = a.term().unwrap();
+    a.running.abort();
+    let etag = place.memory.properties(&Place::leader_blob()).await.unwrap().etag;
+    place.memory.break_lease(&Place::leader_blob(), &etag).await.unwrap();
+    place.memory.delete_blob(&Place::leader_blob(), None).await.unwrap();
+    // By the clock it is still the second in which the last one began.
+    let b = place.start("b");
+    b.leads().await;
+    assert_ne!(b.term().unwrap(), before);
+    assert_eq!(b.append("orders", "b").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_strong_read_of_an_earlier_term_does_not_end_the_next() {
     let place = Place::new(1);
     let a = place.start("a");
