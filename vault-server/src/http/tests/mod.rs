@@ -1,7 +1,6 @@
 //! The router, driven in process on storage in memory.
 
 mod append;
-mod audit;
 mod events;
 mod forward;
 mod headers;
