@@ -1,6 +1,7 @@
 //! The Message Vault server: an append-only log on page blobs, and HTTP in front of it.
 
 pub mod access;
+pub mod authorities;
 pub mod config;
 pub mod election;
 pub mod env;

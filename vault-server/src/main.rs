@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vault_server::access::Access;
+use vault_server::authorities;
 use vault_server::config::{Config, NoConfig, StorageSetting};
 use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
@@ -63,7 +64,7 @@ impl Given {
     fn read(config: &Config) -> Result<Self, String> {
         let tls = config.tls_cert.as_deref().zip(config.tls_key.as_deref());
         let tls = tls.map(|(certificate, key)| tls::open(certificate, key)).transpose()?;
-        let trusted = config.tls_ca.as_deref().map_or(Ok(Vec::new()), tls::authorities)?;
+        let trusted = config.tls_ca.as_deref().map_or(Ok(Vec::new()), authorities::from_file)?;
         let access = match &config.access {
             None => Access::for_everybody(Env::real()),
             Some(path) => Access::from_file(path.clone(), Env::real())?,

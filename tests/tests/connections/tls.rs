@@ -101,7 +101,7 @@ fn wrong_files_end_the_start_with_2_and_a_sentence() {
         (vec!["--tls-cert", &key, "--tls-key", &key], "there is no certificate in it"),
         (vec!["--tls-cert", &leaf, "--tls-key", &leaf], "there is no private key in it"),
         (vec!["--tls-cert", "/nowhere", "--tls-key", &key], "/nowhere cannot be read: No such file"),
-        (vec!["--tls-ca", &key], "there is no certificate in it"),
+        (vec!["--tls-ca", &key], "holds no certificates as PEM"),
     ] {
         let setup = Setup::in_directory(directory.path()).with(arguments.iter().map(|it| (*it).to_owned()));
         let (code, errors) = setup.run_to_end(Duration::from_secs(10));

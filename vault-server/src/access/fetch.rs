@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use reqwest::header::{ACCEPT, HeaderValue};
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 
 use crate::access::keys::KeySet;
 use crate::access::texts::{IssuerUrl, may_be_asked};
+use crate::authorities;
 use crate::env::Env;
 use crate::limits::{
     ISSUER_CONNECT, ISSUER_TIME, MAX_ISSUER_ANSWER_BYTES, MAX_TOKEN_BYTES, MAX_WATCHED_FILE_BYTES,
@@ -61,15 +62,9 @@ async fn client(place: &Place) -> Result<Client, String> {
         Client::builder().connect_timeout(ISSUER_CONNECT).redirect(reqwest::redirect::Policy::none());
     if let Some(path) = &place.ca_file {
         let pem = read(path, MAX_WATCHED_FILE_BYTES).await?;
-        builder = builder.tls_certs_only(certificates(&pem, path)?);
+        builder = builder.tls_certs_only(authorities::from_pem(&pem, path)?);
     }
     builder.build().map_err(|error| format!("there can be no HTTPS client: {error}"))
-}
-
-/// The certificates of a file.
-pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Certificate>, String> {
-    let found = Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| format!("{} holds no certificates as PEM", path.display()))
 }
 
 /// A token as a header, from a file.

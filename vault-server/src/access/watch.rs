@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::access::fetch::certificates;
 use crate::access::file::{self, AccessFile};
+use crate::authorities;
 use crate::limits::{MAX_TOKEN_BYTES, MAX_WATCHED_FILE_BYTES};
 use crate::watched::read_bounded;
 
@@ -19,7 +19,7 @@ pub(super) fn understand(path: &Path, found: &Found) -> Result<AccessFile, Strin
         let wrong = |field: &str, why: String| wrong(format!("issuers[{index}].{field}: {why}"));
         if let Some(path) = &issuer.ca_file {
             let pem = read_bounded(path, MAX_WATCHED_FILE_BYTES).map_err(|why| wrong("ca_file", why))?;
-            certificates(&pem, path).map_err(|why| wrong("ca_file", why))?;
+            authorities::from_pem(&pem, path).map_err(|why| wrong("ca_file", why))?;
         }
         if let Some(path) = &issuer.token_file {
             read_bounded(path, MAX_TOKEN_BYTES).map_err(|why| wrong("token_file", why))?;

@@ -28,19 +28,6 @@ pub fn open(certificate: &Path, key: &Path) -> Result<Tls, String> {
     Watched::open(paths, parse).map(Arc::new)
 }
 
-/// Reads certificates of authorities, PEM. Fails with a sentence.
-pub fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
-    let wrong = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
-    let content = std::fs::read(path).map_err(|error| wrong(&error))?;
-    // One after the other: of a bundle, those that cannot be read would be passed over.
-    let ders = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
-    let ders = ders.map_err(|error| wrong(&error))?;
-    if ders.is_empty() {
-        return Err(wrong(&"there is no certificate in it"));
-    }
-    ders.iter().map(|der| reqwest::Certificate::from_der(der).map_err(|error| wrong(&error))).collect()
-}
-
 fn config(certificate: &[u8], key: &[u8], names: &(String, String)) -> Result<ServerConfig, String> {
     fn wrong(name: &str, why: impl fmt::Display) -> String {
         format!("{name}: {why}")
