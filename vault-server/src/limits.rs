@@ -316,6 +316,15 @@ const _: () = assert!(FORWARD_IDLE.as_secs() > MAX_READ_WAIT.as_secs());
 /// What `append_bytes_per_second` of a stream may be: below the least, one full request would wait for an hour.
 pub const APPEND_BYTES_PER_SECOND: RangeInclusive<u64> = 1 << 10..=1 << 30;
 
+/// What `retention_seconds` of a stream may be: 10 s to 100 years of 365 days.
+pub const RETENTION_SECONDS: RangeInclusive<u64> = 10..=100 * 365 * 24 * 3_600;
+
+/// What `retention_bytes` of a stream may be: segments are a tenth of it, and none should be shorter than a block.
+pub const RETENTION_BYTES: RangeInclusive<u64> = 64 << 20..=1 << 50;
+
+/// What `max_bytes` of a stream may be.
+pub const MAX_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 50;
+
 /// A stream with a limit may take this much at once after a pause: whatever one request may hold, so that none is
 /// refused for ever, or more where one second's worth is more.
 pub const MIN_APPEND_BURST_BYTES: u64 = MAX_RUN_BYTES as u64;
@@ -327,6 +336,7 @@ pub const MAX_TRACE_STATE_BYTES: usize = 512;
 pub const MAX_TRACE_STATE_MEMBERS: usize = 32;
 
 const _: () = assert!(*APPEND_BYTES_PER_SECOND.start() * 3_600 >= MIN_APPEND_BURST_BYTES);
+const _: () = assert!(*RETENTION_BYTES.start() / 10 >= BLOCK_BYTES);
 
 // --- direct reads ---
 

@@ -1,11 +1,13 @@
 //! What a stream's container says about it: id, settings, whether it has begun.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use vault_format::ids::{StreamId, Timestamp};
 use vault_format::limits::{BLOCK_BYTES, DEFAULT_SEGMENT_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
-use crate::limits::APPEND_BYTES_PER_SECOND;
+use crate::limits::{APPEND_BYTES_PER_SECOND, MAX_BYTES, RETENTION_BYTES, RETENTION_SECONDS};
 use crate::storage::{ACCOUNT, Metadata};
 
 /// The settings of a stream, all of them set.
@@ -18,13 +20,67 @@ pub struct Settings {
     pub account: Option<String>,
     /// How many bytes of records may be appended in a second, 1 KiB to 1 GiB; `None` where there is no limit.
     pub append_bytes_per_second: Option<u64>,
+    /// For how many seconds messages are kept at least, 10 s to 100 years; `None` where age deletes nothing.
+    pub retention_seconds: Option<u64>,
+    /// How many of the newest bytes are kept at least, 64 MiB to 1 PiB; `None` where size deletes nothing.
+    pub retention_bytes: Option<u64>,
+    /// How many bytes the stream may take in storage, 1 MiB to 1 PiB; `None` where there is no limit.
+    pub max_bytes: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: DEFAULT_SEGMENT_BYTES, account: None, append_bytes_per_second: None }
+        Self {
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            account: None,
+            append_bytes_per_second: None,
+            retention_seconds: None,
+            retention_bytes: None,
+            max_bytes: None,
+        }
     }
 }
+
+/// A setting that is a number within a range, or not set.
+struct Limit {
+    /// What it is called everywhere.
+    name: &'static str,
+    range: RangeInclusive<u64>,
+    of: fn(&Settings) -> Option<u64>,
+    given: fn(&SettingsPatch) -> Option<Option<u64>>,
+    give: fn(&mut SettingsPatch, Option<u64>),
+}
+
+const LIMITS: [Limit; 4] = [
+    Limit {
+        name: "append_bytes_per_second",
+        range: APPEND_BYTES_PER_SECOND,
+        of: |settings| settings.append_bytes_per_second,
+        given: |patch| patch.append_bytes_per_second,
+        give: |patch, value| patch.append_bytes_per_second = Some(value),
+    },
+    Limit {
+        name: "retention_seconds",
+        range: RETENTION_SECONDS,
+        of: |settings| settings.retention_seconds,
+        given: |patch| patch.retention_seconds,
+        give: |patch, value| patch.retention_seconds = Some(value),
+    },
+    Limit {
+        name: "retention_bytes",
+        range: RETENTION_BYTES,
+        of: |settings| settings.retention_bytes,
+        given: |patch| patch.retention_bytes,
+        give: |patch, value| patch.retention_bytes = Some(value),
+    },
+    Limit {
+        name: "max_bytes",
+        range: MAX_BYTES,
+        of: |settings| settings.max_bytes,
+        given: |patch| patch.max_bytes,
+        give: |patch, value| patch.max_bytes = Some(value),
+    },
+];
 
 /// Settings as a caller gives them: what is left out stays as it is, or gets its default in a new stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -40,6 +96,18 @@ pub struct SettingsPatch {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     pub append_bytes_per_second: Option<Option<u64>>,
+    /// For how many seconds messages are kept at least, 10 s to 100 years; `null` keeps them for ever.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub retention_seconds: Option<Option<u64>>,
+    /// How many of the newest bytes are kept at least, 64 MiB to 1 PiB; `null` keeps all.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub retention_bytes: Option<Option<u64>>,
+    /// How many bytes the stream may take in storage, 1 MiB to 1 PiB; `null` takes the limit away.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub max_bytes: Option<Option<u64>>,
 }
 
 /// A setting that is there, also where it says `null`.
@@ -56,13 +124,18 @@ pub enum InvalidSettings {
          {MAX_SEGMENT_BYTES}"
     )]
     SegmentBytes(u64),
-    /// The rate is too low or too high.
-    #[error(
-        "append_bytes_per_second is {0}; it must be from {least} to {most}, or null for no limit",
-        least = APPEND_BYTES_PER_SECOND.start(),
-        most = APPEND_BYTES_PER_SECOND.end()
-    )]
-    AppendBytesPerSecond(u64),
+    /// A limit is too low or too high.
+    #[error("{name} is {found}; it must be from {least} to {most}, or null for none")]
+    Limit {
+        /// The setting's name.
+        name: &'static str,
+        /// What it was to be.
+        found: u64,
+        /// The lowest that it can be.
+        least: u64,
+        /// The highest that it can be.
+        most: u64,
+    },
 }
 
 impl InvalidSettings {
@@ -70,7 +143,7 @@ impl InvalidSettings {
     fn named(&self) -> (&'static str, u64) {
         match self {
             Self::SegmentBytes(found) => (SEGMENT_BYTES, *found),
-            Self::AppendBytesPerSecond(found) => (APPEND_RATE, *found),
+            Self::Limit { name, found, .. } => (name, *found),
         }
     }
 }
@@ -84,11 +157,13 @@ impl SettingsPatch {
         if let Some(bytes) = self.segment_bytes.filter(|bytes| !fits(*bytes)) {
             return Err(InvalidSettings::SegmentBytes(bytes));
         }
-        let rate = self.append_bytes_per_second.flatten();
-        match rate.filter(|rate| !APPEND_BYTES_PER_SECOND.contains(rate)) {
-            Some(rate) => Err(InvalidSettings::AppendBytesPerSecond(rate)),
-            None => Ok(()),
+        for Limit { name, range, given, .. } in &LIMITS {
+            if let Some(found) = given(self).flatten().filter(|found| !range.contains(found)) {
+                let (least, most) = (*range.start(), *range.end());
+                return Err(InvalidSettings::Limit { name, found, least, most });
+            }
         }
+        Ok(())
     }
 
     /// `settings` with what is given here in place of what they say.
@@ -98,6 +173,9 @@ impl SettingsPatch {
             segment_bytes: self.segment_bytes.unwrap_or(settings.segment_bytes),
             account: self.account.clone().or_else(|| settings.account.clone()),
             append_bytes_per_second: self.append_bytes_per_second.unwrap_or(settings.append_bytes_per_second),
+            retention_seconds: self.retention_seconds.unwrap_or(settings.retention_seconds),
+            retention_bytes: self.retention_bytes.unwrap_or(settings.retention_bytes),
+            max_bytes: self.max_bytes.unwrap_or(settings.max_bytes),
         }
     }
 }
@@ -130,7 +208,6 @@ const ID: &str = "stream_id";
 const CREATED: &str = "created_ms";
 const BEGUN: &str = "begun";
 const SEGMENT_BYTES: &str = "segment_bytes";
-const APPEND_RATE: &str = "append_bytes_per_second";
 const OWNER: &str = "owner";
 
 /// Who owns the stream whose container has these metadata, whatever else they hold.
@@ -150,15 +227,16 @@ impl StreamMeta {
 
     /// Puts all of this into stored metadata. Names that this version does not know stay as they are.
     pub fn write_to(&self, metadata: &mut Metadata) {
-        let Settings { segment_bytes, account, append_bytes_per_second } = &self.settings;
-        for (name, value) in [
+        let settings = &self.settings;
+        let limits = LIMITS.iter().map(|limit| (limit.name, (limit.of)(settings).map(|it| it.to_string())));
+        let others = [
             (ID, Some(self.id.to_string())),
             (CREATED, Some(self.created.to_string())),
-            (SEGMENT_BYTES, Some(segment_bytes.to_string())),
-            (ACCOUNT, account.clone()),
-            (APPEND_RATE, append_bytes_per_second.map(|rate| rate.to_string())),
+            (SEGMENT_BYTES, Some(settings.segment_bytes.to_string())),
+            (ACCOUNT, settings.account.clone()),
             (BEGUN, self.begun.then(|| "true".to_owned())),
-        ] {
+        ];
+        for (name, value) in others.into_iter().chain(limits) {
             match value {
                 Some(value) => metadata.insert(name.to_owned(), value),
                 None => metadata.remove(name),
@@ -171,12 +249,14 @@ impl StreamMeta {
 
     /// Reads stored metadata. Names that this version does not know are ignored.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, InvalidMeta> {
-        let rate = metadata.get(APPEND_RATE).map(|_| number(metadata, APPEND_RATE)).transpose()?;
-        let patch = SettingsPatch {
+        let mut patch = SettingsPatch {
             segment_bytes: Some(number(metadata, SEGMENT_BYTES)?),
             account: metadata.get(ACCOUNT).cloned(),
-            append_bytes_per_second: Some(rate),
+            ..SettingsPatch::default()
         };
+        for Limit { name, give, .. } in &LIMITS {
+            give(&mut patch, metadata.get(*name).map(|_| number(metadata, name)).transpose()?);
+        }
         patch.check().map_err(|invalid| {
             let (key, found) = invalid.named();
             InvalidMeta { key, found: found.to_string() }
@@ -210,6 +290,9 @@ mod tests {
             segment_bytes: 3 * BLOCK_BYTES,
             account: all.then(|| "two".to_owned()),
             append_bytes_per_second: all.then_some(5_000),
+            retention_seconds: all.then_some(3_600),
+            retention_bytes: all.then_some(1 << 30),
+            max_bytes: all.then_some(2 << 30),
         };
         let owner = all.then(|| "vaultstream/shop/orders".to_owned());
         StreamMeta { id: StreamId([7; 16]), created: Timestamp(123), settings, begun: all, owner }
@@ -234,16 +317,22 @@ mod tests {
 
     #[test]
     fn damaged_metadata_says_which() {
-        for (key, value) in [(ID, "zz"), (CREATED, "-1"), (SEGMENT_BYTES, "5"), (APPEND_RATE, "1")] {
+        let damaged = |key: &str, value: Option<&str>| {
             let mut metadata = meta(true).to_metadata();
-            metadata.insert(key.to_owned(), value.to_owned());
-            assert!(StreamMeta::from_metadata(&metadata).unwrap_err().to_string().contains(key));
-            metadata.remove(key);
-            match StreamMeta::from_metadata(&metadata) {
-                // Containers of earlier versions have none.
-                Ok(meta) => assert_eq!((key, meta.settings.append_bytes_per_second), (APPEND_RATE, None)),
-                Err(error) => assert!(error.to_string().contains("not there")),
-            }
+            match value {
+                Some(value) => metadata.insert(key.to_owned(), value.to_owned()),
+                None => metadata.remove(key),
+            };
+            StreamMeta::from_metadata(&metadata)
+        };
+        for (key, value) in [(ID, "zz"), (CREATED, "-1"), (SEGMENT_BYTES, "5")] {
+            assert!(damaged(key, Some(value)).unwrap_err().to_string().contains(key));
+            assert!(damaged(key, None).unwrap_err().to_string().contains("not there"));
+        }
+        for Limit { name, of, .. } in &LIMITS {
+            assert!(damaged(name, Some("1")).unwrap_err().to_string().contains(name));
+            // Containers of earlier versions have none.
+            assert_eq!(of(&damaged(name, None).unwrap().settings), None);
         }
     }
 
@@ -254,14 +343,19 @@ mod tests {
         for wrong in [0, 1, BLOCK_BYTES + 512, MAX_SEGMENT_BYTES + BLOCK_BYTES] {
             assert!(size(wrong).unwrap_err().to_string().contains(&wrong.to_string()));
         }
-        let rate =
-            |rate| SettingsPatch { append_bytes_per_second: Some(rate), ..SettingsPatch::default() }.check();
-        for right in [None, Some(1 << 10), Some(1 << 30)] {
-            assert_eq!(rate(right), Ok(()));
-        }
-        for wrong in [0, 1_023, (1 << 30) + 1, u64::MAX] {
-            let says = rate(Some(wrong)).unwrap_err().to_string();
-            assert!(says.contains(&wrong.to_string()) && says.contains("append_bytes_per_second"), "{says}");
+        for Limit { name, range, give, .. } in &LIMITS {
+            let check = |value| {
+                let mut patch = SettingsPatch::default();
+                give(&mut patch, value);
+                patch.check()
+            };
+            for right in [None, Some(*range.start()), Some(*range.end())] {
+                assert_eq!(check(right), Ok(()));
+            }
+            for wrong in [0, range.start() - 1, range.end() + 1, u64::MAX] {
+                let says = check(Some(wrong)).unwrap_err().to_string();
+                assert!(says.contains(&wrong.to_string()) && says.contains(name), "{says}");
+            }
         }
     }
 

@@ -514,9 +514,6 @@ fn confirm(stream: &Arc<Stream>, wanted: &SettingsPatch) -> Result<(), AdminErro
     if wanted.apply_to(&settings) == settings {
         return Ok(());
     }
-    let Settings { segment_bytes, account, append_bytes_per_second } = settings;
-    let account = account.map(|account| format!(", account is `{account}`")).unwrap_or_default();
-    let rate = append_bytes_per_second.map_or("null".to_owned(), |rate| rate.to_string());
-    let found = format!("segment_bytes is {segment_bytes}, append_bytes_per_second is {rate}{account}");
+    let found = serde_json::to_string(&settings).expect("settings are numbers and words");
     Err(AdminError::OtherSettings(found))
 }

@@ -59,10 +59,9 @@ async fn a_patch_takes_effect_at_once() {
     // Other settings are left as they are, and the rate too where it is not named.
     server.call("PATCH", "/streams/s", r#"{"segment_bytes":4194304}"#).await.is(200);
     server.post(S, RECORDS, full()).await.problem(429, "rate_exceeded");
-    assert_eq!(
-        limit(&server, "null").await,
-        json!({"segment_bytes": 4_194_304, "append_bytes_per_second": null})
-    );
+    let changed = limit(&server, "null").await;
+    assert_eq!(changed["segment_bytes"], 4_194_304);
+    assert_eq!(changed["append_bytes_per_second"], json!(null));
     for _ in 0..3 {
         server.post(S, RECORDS, full()).await.is(200);
     }
