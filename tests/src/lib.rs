@@ -16,6 +16,7 @@
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
 //! | [`shared_access`] | shared access signatures, as account keys make them |
+//! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`package_index`] | this machine's Debian package index, as real input |
@@ -28,6 +29,7 @@ pub mod client;
 pub mod clients;
 pub mod curl;
 pub mod failover;
+pub mod idempotent;
 pub mod issuer;
 pub mod ledger;
 pub mod message;

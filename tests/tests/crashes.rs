@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vault_tests::client::Client;
+use vault_tests::idempotent::{self, Idempotent};
 use vault_tests::ledger::{self, Producer};
 use vault_tests::segments::segments;
 use vault_tests::server::{Server, Setup, temporary_directory};
@@ -53,6 +54,33 @@ fn ten_crashes_under_load_lose_nothing_that_was_acknowledged() {
     }
     ledger::check(&server.client().read_all(STREAM), &producers);
     assert!(segments(directory.path(), STREAM).len() > 2, "crashes met roll-overs");
+}
+
+#[test]
+fn what_idempotent_producers_send_again_is_stored_once_through_ten_crashes() {
+    let directory = temporary_directory();
+    let mut server = Setup::in_directory(directory.path()).start();
+    server.client().create(STREAM, SEGMENT_BYTES);
+    // They lose patience now and then, and send again what is being stored.
+    let mut producers: Vec<_> = (0..PRODUCERS)
+        .map(|n| Idempotent::new(&format!("p{n}"), Duration::from_millis(15 + 40 * n)))
+        .collect();
+    for round in 0..KILLS {
+        let stop = AtomicBool::new(false);
+        let address = server.address();
+        std::thread::scope(|scope| {
+            for producer in &mut producers {
+                scope.spawn(|| producer.run(&[address], STREAM, &stop));
+            }
+            std::thread::sleep(Duration::from_millis(60 + 37 * round));
+            server.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        server.restart();
+    }
+    idempotent::check(&server.client().read_all(STREAM), &producers);
+    assert!(producers.iter().all(|producer| producer.acknowledged() > 10), "{producers:?}");
+    assert!(producers.iter().any(|producer| producer.attempts_lost() > 0), "nothing was sent again");
 }
 
 #[test]

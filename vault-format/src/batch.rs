@@ -130,9 +130,16 @@ impl BatchWriter<'_> {
 
     /// The snapshot that begins a block.
     pub fn snapshot(&mut self, producers: &[Producer]) {
+        let mut payload = Vec::new();
+        snapshot::encode(producers, &mut payload);
+        self.encoded_snapshot(&payload);
+    }
+
+    /// The same, where the payload is encoded already.
+    pub fn encoded_snapshot(&mut self, payload: &[u8]) {
         assert!(is_block_start(self.chain.position), "a snapshot begins a block");
         let start = self.begin();
-        snapshot::encode(producers, self.out);
+        self.out.extend_from_slice(payload);
         self.finish(start, Kind::Snapshot, 0, self.chain.last_timestamp, None);
     }
 

@@ -11,7 +11,8 @@
 //! | [`header`] | the 128 bytes in front of every batch |
 //! | [`batch`] | a header and its payload: encoding, decoding, checksums |
 //! | [`record`] | one message inside a batch |
-//! | [`snapshot`] | the producers known at the head of a block |
+//! | [`snapshot`] | the producers known at the head of a block, as they are stored |
+//! | [`producers`] | what the log up to a place says of producers |
 //! | [`chain`] | whether a batch continues the log where it stands |
 //! | [`leader`] | the page that says who leads |
 //!
@@ -31,6 +32,7 @@ pub mod layout;
 pub mod leader;
 pub mod limits;
 pub mod names;
+pub mod producers;
 pub mod record;
 pub mod snapshot;
 mod varint;

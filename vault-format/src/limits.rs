@@ -48,6 +48,9 @@ pub const MAX_PRODUCERS: usize = 1_000;
 /// The most outcomes that a snapshot keeps for each producer.
 pub const MAX_OUTCOMES: usize = 5;
 
+/// How long a producer is known after its last request, in ms of the log's own time: 24 hours.
+pub const PRODUCER_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+
 /// The highest offset: a message id has six bytes for it.
 pub const MAX_OFFSET: u64 = (1 << 48) - 1;
 

@@ -204,6 +204,40 @@ impl<'a> Stamp<'a> {
     }
 }
 
+/// The run with a producer's stamp on its first record. The run must have passed [`check_run`], or have been encoded here.
+#[must_use]
+pub fn stamped(run: &[u8], stamp: &Stamp<'_>) -> Vec<u8> {
+    assert!((1..=MAX_PRODUCER_ID_BYTES).contains(&stamp.producer.len()) && stamp.record_count > 0);
+    let mut rest = run;
+    let body = take_bytes(&mut rest).expect("a run begins with a record");
+    let (attributes, mut fields) = body.split_first().expect("a record begins with its attributes");
+    assert!(attributes & STAMPED == 0, "a run is stamped once");
+    let delta = number(&mut fields).expect("a timestamp delta follows");
+    let mut head = vec![attributes | STAMPED];
+    varint::put(&mut head, delta);
+    put_bytes(&mut head, stamp.producer);
+    for number in [stamp.epoch, stamp.sequence, stamp.record_count] {
+        varint::put(&mut head, number);
+    }
+    let length = head.len() + fields.len();
+    let mut out = Vec::with_capacity(varint::len(length as u64) + length + rest.len());
+    varint::put(&mut out, length as u64);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(fields);
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The stamp on the first record of a run that was encoded here.
+#[must_use]
+pub fn stamp_of(mut run: &[u8]) -> Option<Stamp<'_>> {
+    // Most runs have none: only those that do are looked at more closely.
+    let mut peeked = run;
+    let body = take_bytes(&mut peeked).ok()?;
+    let stamped = body.first().is_some_and(|attributes| attributes & STAMPED != 0);
+    if stamped { Record::take(&mut run).ok()?.stamp } else { None }
+}
+
 /// A run of records that came from outside breaks a rule.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 #[error("message {index}: {reason}")]

@@ -5,5 +5,6 @@ mod chain;
 mod common;
 mod header;
 mod leader;
+mod producers;
 mod record;
 mod snapshot;

@@ -12,6 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 use vault_format::ids::Offset;
 use vault_format::names::InvalidName;
+use vault_format::producers;
 use vault_format::record::{InvalidRecord, InvalidRun};
 
 use crate::access::refusal::Refused;
@@ -59,6 +60,7 @@ codes! {
     Unauthenticated = "unauthenticated", UNAUTHORIZED, false, "It is not known who asks";
     Forbidden = "forbidden", FORBIDDEN, false, "The caller may not do that";
     CrossSite = "cross_site", FORBIDDEN, false, "A page of another site may have sent this";
+    ProducerFenced = "producer_fenced", FORBIDDEN, false, "The producer has started anew";
     NoSuchRoute = "no_such_route", NOT_FOUND, false, "There is no such route";
     StreamNotFound = "stream_not_found", NOT_FOUND, false, "There is no such stream";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, false, "The route has no such method";
@@ -71,6 +73,10 @@ codes! {
     Busy = "busy", CONFLICT, true, "Somebody else is changing the stream";
     StillDeleting = "still_deleting", CONFLICT, true, "A stream of this name is still being deleted";
     OffsetsExhausted = "offsets_exhausted", CONFLICT, false, "The stream has no offsets left";
+    ProducerGap = "producer_gap", CONFLICT, true, "Requests of the producer before this one are missing";
+    ProducerUnknown = "producer_unknown", CONFLICT, false, "The producer is not known, or not any more";
+    ProducerForgotten = "producer_forgotten", CONFLICT, false, "The request was stored before, it is not known where";
+    ProducerReused = "producer_reused", CONFLICT, false, "Another request was stored with this sequence";
     BelowFirst = "below_first", GONE, false, "The messages are no longer kept";
     OffsetMismatch = "offset_mismatch", PRECONDITION_FAILED, false, "The next offset is not the expected one";
     MessageTooLarge = "message_too_large", PAYLOAD_TOO_LARGE, false, "A message is too large";
@@ -273,9 +279,23 @@ impl From<AppendError> for Problem {
                 Self { retry_after_seconds, ..Self::new(Code::RateExceeded, detail) }
             }
             AppendError::StorageFull(_) => Self::new(Code::StorageFull, detail),
+            AppendError::Producer(refused) => refused.into(),
             AppendError::OffsetsExhausted => Self::new(Code::OffsetsExhausted, detail),
             AppendError::Unknown(unusable) => Self { detail, ..Self::from(unusable) }.with_side_effects(),
         }
+    }
+}
+
+impl From<producers::Refused> for Problem {
+    fn from(refused: producers::Refused) -> Self {
+        let code = match refused {
+            producers::Refused::OlderEpoch { .. } => Code::ProducerFenced,
+            producers::Refused::Gap { .. } => Code::ProducerGap,
+            producers::Refused::Unknown => Code::ProducerUnknown,
+            producers::Refused::Forgotten { .. } => Code::ProducerForgotten,
+            producers::Refused::Reused { .. } => Code::ProducerReused,
+        };
+        Self::new(code, refused.to_string())
     }
 }
 

@@ -17,10 +17,14 @@ use vault_format::chain::Chain;
 use vault_format::ids::{Offset, Position, Term, Timestamp};
 use vault_format::layout::{block_end, is_block_start, room_in_block, to_pages, window_end};
 use vault_format::limits::{HEADER_BYTES, PAGE_BYTES};
+use vault_format::producers::{Producers, Refused, Verdict};
+use vault_format::record::stamp_of;
+use vault_format::snapshot::Outcome;
 
 use crate::limits::MAX_PUTS_IN_FLIGHT;
 
-/// What the appender must know of a request: its records, how many, and the offset that it insists on.
+/// What the appender must know of a request: its records, the first of which may carry a producer's stamp, how many they
+/// are, and the offset that it insists on.
 pub(crate) trait Queued {
     fn records(&self) -> &[u8];
     fn record_count(&self) -> u32;
@@ -54,12 +58,16 @@ pub(crate) struct Put<R> {
     pub(crate) seals: bool,
 }
 
-/// A request that cannot be put at the offset that it insists on, or at any.
+/// A request that is not put.
 #[derive(Debug)]
 pub(crate) enum Misfit<R> {
-    /// And the offset that it would have got.
+    /// It insists on another offset than the one that it would have got.
     OtherOffset(R, Offset),
     OffsetsExhausted(R),
+    /// Its producer has sent it before, and it was put then.
+    Repeated(R, Appended),
+    /// Its producer may not send it now.
+    Refused(R, Refused),
 }
 
 /// The state of appending to one segment.
@@ -78,6 +86,8 @@ pub(crate) struct Appender {
     settled_messages_end: Position,
     in_flight: usize,
     sealed: bool,
+    /// What is known of producers after everything that was built.
+    producers: Producers,
 }
 
 impl Appender {
@@ -88,6 +98,7 @@ impl Appender {
         chain: Chain,
         recorded: Position,
         messages_end: Position,
+        producers: Producers,
     ) -> Self {
         assert!(chain.fence <= term, "recovery claims the segment before anything is written");
         assert!(chain.position.0 < segment_bytes, "a segment without room ends with a seal");
@@ -101,6 +112,7 @@ impl Appender {
             settled_messages_end: messages_end,
             in_flight: 0,
             sealed: false,
+            producers,
         }
     }
 
@@ -126,7 +138,7 @@ impl Appender {
 
     /// Builds the next put from the front of the queue. `None` where there is nothing to put.
     ///
-    /// Requests that insist on another offset than they would get are taken out and handed to `misfit`.
+    /// Requests that are not put are taken out and handed to `misfit`. What speaks against them may still be in flight.
     pub(crate) fn build<R: Queued>(
         &mut self,
         queue: &mut VecDeque<R>,
@@ -134,53 +146,85 @@ impl Appender {
         mut misfit: impl FnMut(Misfit<R>),
     ) -> Option<Put<R>> {
         assert!(self.in_flight < MAX_PUTS_IN_FLIGHT && !self.sealed);
+        let snapshot = self.snapshot();
         let mut room = room_in_block(self.chain.position, self.segment_bytes);
-        if is_block_start(self.chain.position) {
-            room -= SNAPSHOT_BYTES;
+        if let Some(payload) = &snapshot {
+            room -= to_pages((HEADER_BYTES + payload.len()) as u64);
         }
+        let timestamp = now.clamp(self.chain.last_timestamp, Timestamp::MAX);
         let mut taken = Vec::new();
         let mut payload = 0;
         let mut next_offset = self.chain.next_offset;
         let mut block_is_full = false;
         while let Some(request) = queue.front() {
-            if request.expected_offset().is_some_and(|expected| expected != next_offset) {
-                queue
-                    .pop_front()
-                    .into_iter()
-                    .for_each(|request| misfit(Misfit::OtherOffset(request, next_offset)));
-                continue;
-            }
-            let Some(after) = next_offset.checked_add(request.record_count().into()) else {
-                queue.pop_front().into_iter().for_each(|request| misfit(Misfit::OffsetsExhausted(request)));
-                continue;
-            };
             let longer = payload + request.records().len() as u64;
-            if to_pages(HEADER_BYTES as u64 + longer) > room {
+            let fate = self.judge(request, next_offset);
+            if matches!(fate, Fate::Put { .. }) && to_pages(HEADER_BYTES as u64 + longer) > room {
                 block_is_full = true;
                 break;
             }
-            (payload, next_offset) = (longer, after);
-            taken.extend(queue.pop_front());
+            let Some(request) = queue.pop_front() else { break };
+            match fate {
+                Fate::Put { next_offset: after } => {
+                    if let Some(stamp) = stamp_of(request.records()) {
+                        self.producers.apply(&stamp, next_offset, timestamp);
+                    }
+                    (payload, next_offset) = (longer, after);
+                    taken.push(request);
+                }
+                Fate::OtherOffset => misfit(Misfit::OtherOffset(request, next_offset)),
+                Fate::OffsetsExhausted => misfit(Misfit::OffsetsExhausted(request)),
+                Fate::Repeated(appended) => misfit(Misfit::Repeated(request, appended)),
+                Fate::Refused(refused) => misfit(Misfit::Refused(request, refused)),
+            }
         }
         if taken.is_empty() && !block_is_full {
             return None;
         }
-        Some(self.put(taken, payload, now, block_is_full))
+        if !taken.is_empty() {
+            self.producers.advance(timestamp);
+        }
+        Some(self.put(taken, payload, snapshot, timestamp, block_is_full))
+    }
+
+    /// What becomes of a request that would get the offset `next_offset`.
+    fn judge(&self, request: &impl Queued, next_offset: Offset) -> Fate {
+        // What was stored once is not held against the offset that the stream has by now.
+        match stamp_of(request.records()).map(|stamp| self.producers.judge(&stamp)) {
+            None | Some(Verdict::Next) => {}
+            Some(Verdict::Refused(refused)) => return Fate::Refused(refused),
+            Some(Verdict::Repeated(Outcome { offset, count, timestamp, .. })) => {
+                let next_offset = Offset(offset.0 + u64::from(count));
+                return Fate::Repeated(Appended { first_offset: offset, next_offset, timestamp });
+            }
+        }
+        if request.expected_offset().is_some_and(|expected| expected != next_offset) {
+            return Fate::OtherOffset;
+        }
+        match next_offset.checked_add(request.record_count().into()) {
+            Some(next_offset) => Fate::Put { next_offset },
+            None => Fate::OffsetsExhausted,
+        }
+    }
+
+    /// The payload of the snapshot that the next put begins with, where it begins a block.
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        is_block_start(self.chain.position).then(|| self.producers.encode())
     }
 
     /// Builds a put that puts the acknowledged messages on record as committed.
     pub(crate) fn build_commit<R: Queued>(&mut self) -> Put<R> {
         assert!(self.wants_commit() && self.in_flight == 0);
         let mut bytes = Vec::new();
-        let position = self.chain.position;
+        let (position, snapshot) = (self.chain.position, self.snapshot());
         let mut writer = BatchWriter {
             chain: &mut self.chain,
             fence: self.term,
             committed: self.settled.position,
             out: &mut bytes,
         };
-        if is_block_start(position) {
-            writer.snapshot(&[]);
+        if let Some(payload) = snapshot {
+            writer.encoded_snapshot(&payload);
         } else if room_in_block(position, self.segment_bytes) < PAGE_BYTES {
             writer.seal();
             self.sealed = true;
@@ -206,13 +250,22 @@ impl Appender {
     /// Goes on in the next segment, which is blank.
     pub(crate) fn enter_next_segment(&mut self, segment_bytes: u64) {
         assert!(self.sealed && self.in_flight == 0, "a segment is left when its seal is acknowledged");
-        *self =
-            Self::new(self.term, segment_bytes, self.chain.in_next_segment(), Position::ZERO, Position::ZERO);
+        let (chain, producers) = (self.chain.in_next_segment(), std::mem::take(&mut self.producers));
+        *self = Self::new(self.term, segment_bytes, chain, Position::ZERO, Position::ZERO, producers);
     }
 
-    fn put<R: Queued>(&mut self, taken: Vec<R>, payload: u64, now: Timestamp, block_is_full: bool) -> Put<R> {
+    fn put<R: Queued>(
+        &mut self,
+        taken: Vec<R>,
+        payload: u64,
+        snapshot: Option<Vec<u8>>,
+        timestamp: Timestamp,
+        block_is_full: bool,
+    ) -> Put<R> {
         let position = self.chain.position;
-        let mut bytes = Vec::with_capacity(put_capacity(position, payload, block_is_full));
+        let snapshot = snapshot.filter(|_| !taken.is_empty());
+        let snapshot_bytes = snapshot.as_ref().map_or(0, |payload| HEADER_BYTES + payload.len());
+        let mut bytes = Vec::with_capacity(put_capacity(snapshot_bytes, payload, block_is_full));
         let mut requests = Vec::with_capacity(taken.len());
         let mut writer = BatchWriter {
             chain: &mut self.chain,
@@ -220,13 +273,14 @@ impl Appender {
             committed: self.settled.position,
             out: &mut bytes,
         };
+        if let Some(payload) = snapshot {
+            writer.encoded_snapshot(&payload);
+        }
         if !taken.is_empty() {
-            if is_block_start(position) {
-                writer.snapshot(&[]);
-            }
             let mut first_offset = writer.chain.next_offset;
             let count = taken.iter().map(Queued::record_count).sum();
-            let timestamp = writer.messages(taken.iter().map(Queued::records), count, now);
+            let stored_at = writer.messages(taken.iter().map(Queued::records), count, timestamp);
+            assert_eq!(stored_at, timestamp, "what producers are told is what is stored");
             self.messages_end = writer.chain.position;
             for request in taken {
                 let next_offset = Offset(first_offset.0 + u64::from(request.record_count()));
@@ -268,13 +322,19 @@ impl Appender {
     }
 }
 
-/// A snapshot without producers: one page.
-const SNAPSHOT_BYTES: u64 = PAGE_BYTES;
+/// What becomes of the request at the front of the queue.
+enum Fate {
+    Put { next_offset: Offset },
+    OtherOffset,
+    OffsetsExhausted,
+    Repeated(Appended),
+    Refused(Refused),
+}
 
-/// Room for the messages, and at most a page each for the snapshot before and the filler or seal after them.
-fn put_capacity(position: Position, payload: u64, block_is_full: bool) -> usize {
-    let pages = u64::from(is_block_start(position)) + u64::from(block_is_full);
-    let bytes = to_pages(HEADER_BYTES as u64 + payload) + pages * PAGE_BYTES;
+/// Room for the snapshot, the messages, and at most a page for the filler or seal after them.
+fn put_capacity(snapshot_bytes: usize, payload: u64, block_is_full: bool) -> usize {
+    let close = if block_is_full { PAGE_BYTES } else { 0 };
+    let bytes = to_pages(snapshot_bytes as u64) + to_pages(HEADER_BYTES as u64 + payload) + close;
     usize::try_from(bytes).expect("a put fits in memory")
 }
 

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 use vault_format::ids::{Offset, Position};
+use vault_format::producers::Refused;
 
 use crate::storage::StorageError;
 
@@ -95,6 +96,9 @@ pub enum AppendError {
     /// Definite: there is no room in storage, and a write that waits for some is in front.
     #[error("the storage is full: {0}")]
     StorageFull(String),
+    /// Definite: its producer may not send this request now.
+    #[error(transparent)]
+    Producer(#[from] Refused),
     /// Definite: offsets have run out.
     #[error("the stream has no offsets left")]
     OffsetsExhausted,

@@ -13,6 +13,7 @@ use vault_format::ids::{Offset, Position, StreamId, Term};
 use vault_format::layout::window_end;
 use vault_format::limits::{BLOCK_BYTES, PAGE_BYTES};
 use vault_format::names::SegmentName;
+use vault_format::producers::Producers;
 
 use crate::limits::ASIDES_KEPT;
 use crate::log::error::{StreamFault, Unusable};
@@ -35,6 +36,8 @@ pub(crate) struct Recovered {
     pub(crate) messages_end: Position,
     /// Whether the last segment is sealed and the next one not made yet: only for who follows.
     pub(crate) sealed: bool,
+    /// What is known of producers at the tail.
+    pub(crate) producers: Producers,
     /// Why nothing may be appended.
     pub(crate) fault: Option<StreamFault>,
 }
@@ -79,6 +82,7 @@ pub(crate) async fn recover(
             recorded: Position::ZERO,
             messages_end: Position::ZERO,
             sealed: false,
+            producers: Producers::default(),
             fault: None,
         });
     };
@@ -94,10 +98,13 @@ pub(crate) async fn recover(
         if scanned.chain.position == Position::ZERO && index > 0 {
             // Nothing valid stands here yet: the state comes from the segment before.
             match end_of_sealed(store, &segments[index - 1], segment.base).await? {
-                Ok(chain) => scanned.chain = chain.in_next_segment(),
-                Err((chain, fault)) => {
+                Ok(before) => {
+                    scanned.chain = before.chain.in_next_segment();
+                    scanned.producers = before.producers;
+                }
+                Err((before, fault)) => {
                     segments.truncate(index);
-                    return Ok(recovered(segments, Scanned { chain, ..scanned }, Some(fault)));
+                    return Ok(recovered(segments, Scanned { chain: before.chain, ..scanned }, Some(fault)));
                 }
             }
         }
@@ -121,7 +128,9 @@ pub(crate) async fn recover(
                 Some(corrupt(&segment, scanned.chain.position, detail))
             }
             ScanEnd::Tail(_) => match settle_tail(store, purpose, &segment, &scanned).await? {
-                Settled::Clean => None,
+                Settled::Clean => scanned.producers.as_ref().err().map(|position| {
+                    corrupt(&segment, *position, "what this batch says of producers is malformed")
+                }),
                 Settled::Longer => continue,
                 Settled::Damaged(fault) => Some(fault),
             },
@@ -145,8 +154,9 @@ pub(crate) async fn recover(
 }
 
 fn recovered(segments: Vec<Segment>, scanned: Scanned, fault: Option<StreamFault>) -> Recovered {
-    let Scanned { chain, recorded, messages_end, end } = scanned;
-    Recovered { segments, chain, recorded, messages_end, sealed: end == ScanEnd::Sealed, fault }
+    let Scanned { chain, recorded, messages_end, end, producers } = scanned;
+    let (sealed, producers) = (end == ScanEnd::Sealed, producers.unwrap_or_default());
+    Recovered { segments, chain, recorded, messages_end, sealed, producers, fault }
 }
 
 pub(crate) fn corrupt(segment: &Segment, position: Position, detail: impl Into<String>) -> StreamFault {
@@ -200,18 +210,19 @@ async fn end_of_sealed(
     store: &Store,
     segment: &Segment,
     next: Offset,
-) -> Result<Result<Chain, (Chain, StreamFault)>, Unusable> {
+) -> Result<Result<Scanned, (Scanned, StreamFault)>, Unusable> {
     let start = scan_start(store, segment, Chain::at_segment_start(store.id, segment.base)).await?;
-    let Scanned { chain, end, .. } = scan(store, segment, start).await?;
-    if end == ScanEnd::Sealed && chain.next_offset == next {
-        return Ok(Ok(chain));
+    let scanned = scan(store, segment, start).await?;
+    let chain = &scanned.chain;
+    if scanned.end == ScanEnd::Sealed && chain.next_offset == next {
+        return Ok(Ok(scanned));
     }
-    let fault = if end == ScanEnd::TooNew {
+    let fault = if scanned.end == ScanEnd::TooNew {
         StreamFault::FormatTooNew { segment: segment.base, position: chain.position }
     } else {
         corrupt(segment, chain.position, format!("segment {next:020} follows, but no seal leads to it"))
     };
-    Ok(Err((chain, fault)))
+    Ok(Err((scanned, fault)))
 }
 
 /// Finds the segment that a seal names behind the one with that seal in `segments`; a leader makes it where it is

@@ -7,11 +7,13 @@
 //!                    four blocks back: no more than that can be unacknowledged
 //! ```
 
+use vault_format::batch::Batch;
 use vault_format::chain::{Broken, Chain};
-use vault_format::header::{Header, Kind};
+use vault_format::header::Kind;
 use vault_format::ids::Position;
 use vault_format::layout::block_of;
 use vault_format::limits::BLOCK_BYTES;
+use vault_format::producers::Producers;
 
 use crate::limits::WINDOW_BLOCKS;
 use crate::log::error::Unusable;
@@ -31,7 +33,7 @@ pub(crate) enum ScanEnd {
 }
 
 /// What a scan learned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scanned {
     /// The state after the last valid batch.
     pub(crate) chain: Chain,
@@ -40,6 +42,9 @@ pub(crate) struct Scanned {
     pub(crate) recorded: Position,
     /// The end of the last batch with messages.
     pub(crate) messages_end: Position,
+    /// What is known of producers there, if the scan began at the head of a block; else where a batch is malformed in what it
+    /// says of them.
+    pub(crate) producers: Result<Producers, Position>,
 }
 
 /// The number of the last block whose head is intact, as far as a search over heads can tell: heads inside the
@@ -72,36 +77,47 @@ pub(crate) async fn scan_start(store: &Store, segment: &Segment, start: Chain) -
 }
 
 /// Scans forward from `chain` to the tail, the seal or the end of the segment.
-pub(crate) async fn scan(store: &Store, segment: &Segment, mut chain: Chain) -> Result<Scanned, Unusable> {
-    let mut recorded = Position::ZERO;
-    let mut messages_end = Position::ZERO;
-    loop {
-        if chain.position.0 >= segment.bytes {
-            return Ok(Scanned { chain, end: ScanEnd::SegmentEnd, recorded, messages_end });
-        }
-        let start = chain.position;
+pub(crate) async fn scan(store: &Store, segment: &Segment, chain: Chain) -> Result<Scanned, Unusable> {
+    let mut scanned = Scanned {
+        chain,
+        end: ScanEnd::SegmentEnd,
+        recorded: Position::ZERO,
+        messages_end: Position::ZERO,
+        producers: Ok(Producers::default()),
+    };
+    while scanned.chain.position.0 < segment.bytes {
+        let start = scanned.chain.position;
         let bytes = store.read(segment.base, start, segment.block_end(start)).await?;
-        while block_of(chain.position) == block_of(start) && chain.position.0 < segment.bytes {
-            let at = usize::try_from(chain.position.0 - start.0).expect("a block fits in memory");
-            match chain.accept(&bytes[at..]) {
-                Ok(batch) => {
-                    note(&batch.header, &mut recorded, &mut messages_end);
-                    if batch.header.kind == Kind::Seal {
-                        return Ok(Scanned { chain, end: ScanEnd::Sealed, recorded, messages_end });
-                    }
-                }
-                Err(broken) => {
-                    let end = if broken.is_too_new() { ScanEnd::TooNew } else { ScanEnd::Tail(broken) };
-                    return Ok(Scanned { chain, end, recorded, messages_end });
-                }
+        while block_of(scanned.chain.position) == block_of(start) && scanned.chain.position.0 < segment.bytes
+        {
+            let at = usize::try_from(scanned.chain.position.0 - start.0).expect("a block fits in memory");
+            match scanned.chain.accept(&bytes[at..]) {
+                Ok(batch) => scanned.note(&batch),
+                Err(broken) if broken.is_too_new() => scanned.end = ScanEnd::TooNew,
+                Err(broken) => scanned.end = ScanEnd::Tail(broken),
+            }
+            if scanned.end != ScanEnd::SegmentEnd {
+                return Ok(scanned);
             }
         }
     }
+    Ok(scanned)
 }
 
-fn note(header: &Header, recorded: &mut Position, messages_end: &mut Position) {
-    *recorded = header.committed.max(*recorded);
-    if header.kind == Kind::Messages {
-        *messages_end = header.end();
+impl Scanned {
+    /// Takes note of a batch that has just been accepted.
+    fn note(&mut self, batch: &Batch<'_>) {
+        let header = &batch.header;
+        self.recorded = header.committed.max(self.recorded);
+        match header.kind {
+            Kind::Messages => self.messages_end = header.end(),
+            Kind::Seal => self.end = ScanEnd::Sealed,
+            Kind::Snapshot | Kind::Filler | Kind::Commit => {}
+        }
+        if let Ok(producers) = &mut self.producers
+            && producers.note(batch).is_err()
+        {
+            self.producers = Err(header.position);
+        }
     }
 }

@@ -15,6 +15,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use vault_format::chain::Chain;
 use vault_format::ids::Offset;
+use vault_format::producers::Producers;
 
 use crate::limits::{COMMIT_AFTER_IDLE, MAX_PUTS_IN_FLIGHT};
 use crate::log::appender::{Appended, Appender, Misfit, Put, Queued};
@@ -132,14 +133,21 @@ struct InFlight {
     stored: bool,
 }
 
-/// A request that insists on an offset which it cannot get. It is refused once the puts on which the refusal rests
-/// are stored, and storage has shown, after the request came, that no other leader can know better.
+/// A request that may not be appended: for its offset, or for what is known of its producer. It is refused once the puts
+/// on which the refusal rests are stored, and storage has shown, after the request came, that no other leader can know
+/// better.
 struct Refusal {
     request: AppendRequest,
-    /// What the stream's next offset was when the request's turn came.
-    next_offset: Offset,
+    error: AppendError,
     after_put: u64,
     after_check: u64,
+}
+
+/// A request that was put before, and is answered as the first time once that put is stored.
+struct Repeat {
+    request: AppendRequest,
+    appended: Appended,
+    after_put: u64,
 }
 
 pub(crate) struct Writer {
@@ -152,6 +160,7 @@ pub(crate) struct Writer {
     /// The number of the oldest put in flight; puts are counted from the beginning of this task.
     oldest_put: u64,
     refusals: Vec<Refusal>,
+    repeats: Vec<Repeat>,
     /// Checks of our term are counted too; one at a time is on its way.
     checks_begun: u64,
     checking: bool,
@@ -166,8 +175,9 @@ impl Writer {
         assert!((1..=MAX_PUTS_IN_FLIGHT).contains(&parts.max_puts_in_flight));
         assert!(recovered.fault.is_none(), "nothing is appended to a damaged stream");
         let open = recovered.segments.last().map(|segment| {
-            let Recovered { chain, recorded, messages_end, .. } = recovered;
-            let appender = Appender::new(parts.reign.term, segment.bytes, *chain, *recorded, *messages_end);
+            let Recovered { chain, recorded, messages_end, producers, .. } = recovered;
+            let (term, producers) = (parts.reign.term, producers.clone());
+            let appender = Appender::new(term, segment.bytes, *chain, *recorded, *messages_end, producers);
             Open { segment: *segment, appender }
         });
         Self {
@@ -178,6 +188,7 @@ impl Writer {
             in_flight: VecDeque::new(),
             oldest_put: 0,
             refusals: Vec::new(),
+            repeats: Vec::new(),
             checks_begun: 0,
             checking: false,
             events: FuturesUnordered::new(),
@@ -383,6 +394,7 @@ impl Writer {
             }
         }
         self.refuse(None);
+        self.repeat();
     }
 
     fn enter(&mut self, segment: Segment) {
@@ -395,7 +407,8 @@ impl Writer {
             None => {
                 let (term, start) =
                     (self.parts.reign.term, Chain::at_segment_start(self.parts.store.id, segment.base));
-                let appender = Appender::new(term, segment.bytes, start, start.position, start.position);
+                let (at, nobody) = (start.position, Producers::default());
+                let appender = Appender::new(term, segment.bytes, start, at, at, nobody);
                 self.open = Some(Open { segment, appender });
             }
         }
@@ -409,11 +422,31 @@ impl Writer {
         match misfit {
             Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
             Misfit::OtherOffset(request, next_offset) => {
-                // The answer to a check that is on its way may have been given before this request came.
-                let after_check = self.checks_begun + 1;
-                self.refusals.push(Refusal { request, next_offset, after_put: self.next_put(), after_check });
-                self.check_term();
+                self.refuse_later(request, AppendError::OffsetMismatch { next_offset });
             }
+            Misfit::Refused(request, refused) => self.refuse_later(request, refused.into()),
+            Misfit::Repeated(request, appended) => {
+                self.repeats.push(Repeat { request, appended, after_put: self.next_put() });
+                self.repeat();
+            }
+        }
+    }
+
+    fn refuse_later(&mut self, request: AppendRequest, error: AppendError) {
+        // The answer to a check that is on its way may have been given before this request came.
+        let after_check = self.checks_begun + 1;
+        self.refusals.push(Refusal { request, error, after_put: self.next_put(), after_check });
+        self.check_term();
+    }
+
+    /// Answers those repeated requests whose first answers are certain by now.
+    fn repeat(&mut self) {
+        let settled = self.open.as_ref().map_or(Offset::ZERO, |open| open.appender.settled().next_offset);
+        let oldest_put = self.oldest_put;
+        let due =
+            |repeat: &mut Repeat| repeat.appended.next_offset <= settled || repeat.after_put <= oldest_put;
+        for Repeat { request, appended, .. } in self.repeats.extract_if(.., due) {
+            request.answer(Ok(appended));
         }
     }
 
@@ -439,7 +472,7 @@ impl Writer {
         for refusal in self.refusals.extract_if(.., due) {
             let error = match check_failed {
                 Some(error) => Unusable::Storage(error.clone()).into(),
-                None => AppendError::OffsetMismatch { next_offset: refusal.next_offset },
+                None => refusal.error,
             };
             refusal.request.answer(Err(error));
         }
@@ -464,7 +497,9 @@ impl Writer {
             WriterEnd::Finished | WriterEnd::Halted | WriterEnd::ReignOver(_) => Unusable::NoLeader,
         };
         let sent = self.in_flight.drain(..).flat_map(|in_flight| in_flight.put.requests);
-        sent.for_each(|(request, _)| request.answer(Err(AppendError::Unknown(reason.clone()))));
+        let sent = sent.map(|(request, _)| request);
+        let again = self.repeats.drain(..).map(|repeat| repeat.request);
+        sent.chain(again).for_each(|request| request.answer(Err(AppendError::Unknown(reason.clone()))));
         let refused = self.refusals.drain(..).map(|refusal| refusal.request);
         let unsent = self.queue.drain(..).chain(refused);
         unsent.for_each(|request| request.answer(Err(reason.clone().into())));

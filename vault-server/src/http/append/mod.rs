@@ -35,6 +35,7 @@ use vault_format::record::{Message, Record, check_run};
 
 use crate::http::app::App;
 use crate::http::append::format::Format;
+use crate::http::append::producer::Producer;
 use crate::http::append::run::{Rules, Run};
 use crate::http::append::trace::Trace;
 use crate::http::authorize::Asker;
@@ -108,7 +109,7 @@ async fn try_append(
     body: &mut Body,
 ) -> Result<Appended, Problem> {
     let Parameters { expected_offset, key } = query(uri)?;
-    producer::refuse(headers)?;
+    let producer = Producer::of(headers)?;
     refuse_encodings(headers)?;
     let format = Format::of(headers)?;
     let digests = Digests::of(headers)?;
@@ -134,7 +135,12 @@ async fn try_append(
     let Received { bytes, permit } = receive(app, headers, body, limit).await?;
     digests.check(&bytes)?;
     let trace = Trace::of(headers);
-    let encode = |trace| records(format, headers, &bytes, key.as_deref(), Rules { max_value_bytes, trace });
+    let encode = |trace| {
+        let rules = Rules { max_value_bytes, trace };
+        let (records, count) = records(format, headers, &bytes, key.as_deref(), rules)?;
+        let stamped = producer.as_ref().map(|producer| producer.stamp(&records, count)).transpose()?;
+        Ok::<_, Problem>((stamped.unwrap_or(records), count))
+    };
     let (records, record_count) = match encode(trace.as_ref()) {
         // Nothing is refused for the sake of a trace.
         Err(problem) if trace.is_some() && problem.code() == Code::RequestTooLarge => encode(None)?,

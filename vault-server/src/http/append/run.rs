@@ -70,7 +70,7 @@ impl<'t> Run<'t> {
     }
 }
 
-fn too_large() -> Problem {
+pub(super) fn too_large() -> Problem {
     let detail =
         format!("the messages take more than {MAX_RUN_BYTES} bytes as records; send fewer in a request");
     Problem::new(Code::RequestTooLarge, detail)

@@ -1,4 +1,4 @@
-//! Headers of appends: digests, producers, traces, and those that are given twice.
+//! Headers of appends: digests, traces, and those that are given twice.
 
 use serde_json::json;
 use vault_format::limits::MAX_RUN_BYTES;
@@ -7,7 +7,6 @@ use vault_format::record::Message;
 use super::{JSON, LINES, TEXT, server};
 use crate::http::append::RECORDS;
 
-const S: &str = "/streams/s/messages";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 // Of `hello`, by md5sum, sha256sum and sha512sum.
@@ -96,40 +95,6 @@ async fn a_header_that_is_given_twice_is_refused() {
     let encodings = [("content-type", TEXT), ("content-encoding", "identity"), ("content-encoding", "gzip")];
     server.post_with(&encodings, "hello").await.problem(415, "unsupported_media_type");
     server.post_with(&[("content-type", TEXT), ("content-encoding", "Identity")], "hello").await.is(200);
-}
-
-#[tokio::test]
-async fn producers_are_refused_by_name_and_malformed_ones_as_such() {
-    let server = server().await;
-    let post = async |id: &str, epoch: &str, sequence: &str| {
-        let all = [("producer-id", id), ("producer-epoch", epoch), ("producer-seq", sequence)];
-        let given = all.into_iter().filter(|(_, value)| *value != "-");
-        let headers: Vec<_> = [("content-type", TEXT)].into_iter().chain(given).collect();
-        server.post_with(&headers, "x").await
-    };
-    let longest = "x".repeat(64);
-    let highest = u64::MAX.to_string();
-    for (id, epoch, sequence) in [("p", "0", "0"), (&*longest, &*highest, "007"), ("a b/c", "1", &*highest)] {
-        let problem = post(id, epoch, sequence).await.problem(400, "unsupported");
-        assert!(problem["detail"].as_str().unwrap().contains("producer-id"));
-    }
-    let longer = "x".repeat(65);
-    let higher = format!("{highest}0");
-    for (id, epoch, sequence) in [
-        ("p", "-", "-"),
-        ("-", "1", "1"),
-        ("p", "1", "-"),
-        ("", "1", "1"),
-        (&*longer, "1", "1"),
-        ("ä", "1", "1"),
-        ("p", "x", "1"),
-        ("p", "1", ""),
-        ("p", "+1", "1"),
-        ("p", "1", &*higher),
-    ] {
-        post(id, epoch, sequence).await.problem(400, "invalid_parameter");
-    }
-    server.get(S).await.problem(404, "stream_not_found");
 }
 
 #[tokio::test]

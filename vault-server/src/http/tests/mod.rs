@@ -8,6 +8,7 @@ mod openapi;
 mod origin;
 mod owners;
 mod problems;
+mod producers;
 mod rates;
 mod read;
 mod read_caching;

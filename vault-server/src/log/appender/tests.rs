@@ -39,7 +39,7 @@ fn request(bytes: usize, count: u32) -> Request {
 
 fn appender(blocks: u64) -> Appender {
     let start = Chain::at_segment_start(StreamId([1; 16]), Offset(0));
-    Appender::new(Term(5), blocks * BLOCK_BYTES, start, Position(0), Position(0))
+    Appender::new(Term(5), blocks * BLOCK_BYTES, start, Position(0), Position(0), Producers::default())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where a callback takes the misfit")]
@@ -121,7 +121,8 @@ fn an_expected_offset_counts_what_is_in_front_of_it() {
 #[test]
 fn offsets_run_out_without_harm() {
     let start = Chain::at_segment_start(StreamId([1; 16]), Offset(vault_format::limits::MAX_OFFSET - 1));
-    let mut appender = Appender::new(Term(5), BLOCK_BYTES, start, Position(0), Position(0));
+    let mut appender =
+        Appender::new(Term(5), BLOCK_BYTES, start, Position(0), Position(0), Producers::default());
     let mut queue = VecDeque::from([request(10, 2), request(10, 1)]);
     let mut misfits = 0;
     let put = appender.build(&mut queue, Timestamp(1), |_| misfits += 1).unwrap();

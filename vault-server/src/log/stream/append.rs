@@ -19,7 +19,8 @@ use crate::storage::StorageError;
 /// Messages to be appended as one run of consecutive offsets.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// The records, encoded and checked by [`vault_format::record`]; at most 3 MiB.
+    /// The records, encoded and checked by [`vault_format::record`], with the stamp of an idempotent producer on the first
+    /// where there is one; at most 3 MiB.
     pub records: Bytes,
     /// How many; at least 1.
     pub record_count: u32,

@@ -5,6 +5,7 @@ mod appending;
 mod crashes;
 mod damage;
 mod following;
+mod producers;
 mod takeover;
 
 use std::sync::Arc;
