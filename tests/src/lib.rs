@@ -15,6 +15,7 @@
 //! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
+//! | [`collector`] | an OpenTelemetry Collector, and the traces that it got |
 //! | [`shared_access`] | shared access signatures, as account keys make them |
 //! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
@@ -27,6 +28,7 @@ pub mod azurite;
 pub mod certificates;
 pub mod client;
 pub mod clients;
+pub mod collector;
 pub mod curl;
 pub mod failover;
 pub mod idempotent;

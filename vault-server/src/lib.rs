@@ -10,4 +10,5 @@ pub mod limits;
 pub mod log;
 pub mod logging;
 pub mod storage;
+pub mod traces;
 pub mod watched;

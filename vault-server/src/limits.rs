@@ -501,3 +501,11 @@ const _: () = assert!(FORWARD_IDLE.as_secs() > MAX_READ_WAIT.as_secs() + FILTERE
 const _: () = assert!(FEED_PIECE_BYTES < FEED_BURST_BYTES && FEED_BURST_BYTES < FEED_BYTES_PER_STREAM);
 const _: () = assert!(FEED_BYTES_PER_STREAM <= FEED_BYTES);
 const _: () = assert!(FORWARD_EVENTS_SILENCE.as_secs() > 2 * PING_EVERY.as_secs());
+
+// --- traces ---
+
+/// How many other requests the span of a put names: as many as OpenTelemetry keeps unless it is told otherwise.
+pub const MAX_TRACE_LINKS: usize = 128;
+
+/// How long the last traces may take to be sent at the end.
+pub const TRACES_FLUSH: Duration = Duration::from_secs(3);

@@ -28,6 +28,7 @@ use vault_server::storage::azure::{self, AzureSettings, AzureStorage};
 use vault_server::storage::counted::Counted;
 use vault_server::storage::file::FileStorage;
 use vault_server::storage::memory::MemoryStorage;
+use vault_server::traces::environment::Exporting;
 
 /// A setting is missing or wrong.
 const WRONG_SETTINGS: u8 = 2;
@@ -57,6 +58,7 @@ struct Given {
     tls: Option<Tls>,
     trusted: Vec<reqwest::Certificate>,
     access: Arc<Access>,
+    traces: Option<Exporting>,
 }
 
 impl Given {
@@ -69,17 +71,23 @@ impl Given {
             None => Access::for_everybody(Env::real()),
             Some(path) => Access::from_file(path.clone(), Env::real())?,
         };
-        Ok(Self { azure: azure_settings(config)?, tls, trusted, access })
+        let traces = Exporting::begin(|name| std::env::var(name).ok())?;
+        Ok(Self { azure: azure_settings(config)?, tls, trusted, access, traces })
     }
 }
 
-fn start(config: Config, given: Given) -> anyhow::Result<()> {
+fn start(config: Config, mut given: Given) -> anyhow::Result<()> {
     logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
+    let traces = given.traces.take();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config, given))
+    let ended = runtime.block_on(run(config, given, traces.is_some()));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    ended
 }
 
-async fn run(config: Config, given: Given) -> anyhow::Result<()> {
+async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
     // From here on a signal ends the server in order, also while it starts.
     let signals = Signals::new()?;
     serve::raise_file_limit();
@@ -125,6 +133,7 @@ async fn run(config: Config, given: Given) -> anyhow::Result<()> {
             && !config.allow_anonymous
             && config.listen.ip().is_loopback(),
         access: Arc::clone(&given.access),
+        traced,
     };
     let app = App::new(vault, env, storage, settings, election.standing());
     let ending = tokio::spawn(signals.end(app.stopping.clone()));

@@ -46,6 +46,8 @@ pub struct HttpSettings {
     pub local_names_only: bool,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Requests are traced.
+    pub traced: bool,
 }
 
 /// What every request has at hand.

@@ -20,6 +20,8 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tokio::sync::Mutex;
 use vault_format::ids::Term;
 
@@ -33,6 +35,7 @@ use crate::http::read::parameters::Format;
 use crate::limits::{
     FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS, FORWARD_KEEPALIVE,
 };
+use crate::traces;
 
 /// On a request that a follower has handed on: the term under which it takes this server for the leader.
 pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("message-vault-forwarded");
@@ -245,9 +248,18 @@ async fn relay(
     parts: Parts,
     body: Option<reqwest::Body>,
 ) -> Result<Response, Problem> {
-    let answer = exchange(app, &app.peers.client, leader, parts, body).await?;
+    let exchanging = exchange(app, &app.peers.client, leader, parts, body);
+    let answer = traces::part("forward", SpanKind::Client, || about(leader), exchanging).await?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
     Ok(relayed(status, headers, Body::from_stream(answer.bytes_stream())))
+}
+
+/// What the span of a request that is handed on says of the leader.
+fn about(leader: &Leader) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("url.full", leader.endpoint.clone()),
+        KeyValue::new("messagevault.term", leader.term.to_string()),
+    ]
 }
 
 fn relayed(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
@@ -272,6 +284,7 @@ async fn exchange(
     if let Some(peer) = peer {
         headers.insert(FORWARDED_FOR, peer);
     }
+    traces::serve::hand_on(&mut headers);
     let changes = body.is_some();
     let mut sending = client.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
     if let Some(body) = body {

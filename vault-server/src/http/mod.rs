@@ -25,7 +25,7 @@ mod body;
 mod connection;
 mod digest;
 mod direct;
-mod forward;
+pub(crate) mod forward;
 pub(crate) mod openapi;
 mod origin;
 pub mod problem;
@@ -54,6 +54,7 @@ use crate::access::caller::Caller;
 use crate::http::app::App;
 use crate::http::openapi::Document;
 use crate::http::problem::{Code, Problem};
+use crate::traces;
 
 /// Every route for clients. The status is one of them unless it stands on a listener of its own.
 pub fn router(app: Arc<App>) -> Router {
@@ -66,6 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(authorize::tell))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize::authorize))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), traces::serve::serve))
         .with_state(app)
 }
 

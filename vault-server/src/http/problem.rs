@@ -1,6 +1,7 @@
 //! Every error that a client can see. This is the only place that gives a failure its code and status.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -204,6 +205,12 @@ impl Problem {
         let code = self.code;
         let shown = Shown { r#type, title, status: status.as_u16(), code, retryable, problem: self };
         serde_json::to_vec(&shown).expect("a struct of texts and numbers is written as JSON")
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
     }
 }
 

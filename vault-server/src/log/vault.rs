@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::StreamExt;
+use opentelemetry::trace::FutureExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use vault_format::ids::Term;
@@ -343,7 +344,7 @@ impl Vault {
         &self,
         change: impl Future<Output = Result<T, AdminError>> + Send + 'static,
     ) -> Result<T, AdminError> {
-        let task = self.context.tasks.spawn(change);
+        let task = self.context.tasks.spawn(change.with_current_context());
         match self.context.env.timeout(self.context.options.patience, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
+use opentelemetry::KeyValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use vault_format::chain::Chain;
 use vault_format::ids::Offset;
@@ -27,7 +28,8 @@ use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::Backoff;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
-use crate::storage::StorageError;
+use crate::storage::{BlobName, StorageError};
+use crate::traces;
 
 /// What a caller wants appended, and where to answer.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct AppendRequest {
     pub(crate) record_count: u32,
     pub(crate) expected_offset: Option<Offset>,
     pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// The span that it belongs to, where that is sampled.
+    pub(crate) span: Option<opentelemetry::Context>,
     /// What the request takes of the limits on queued bytes, until it is answered.
     pub(crate) permits: [OwnedSemaphorePermit; 2],
 }
@@ -311,7 +315,9 @@ impl Writer {
         }
         let number = self.next_put();
         let (position, bytes) = (put.position, put.bytes.clone());
-        self.events.push(Box::pin(async move { Event::Put(number, sender.send(position, bytes).await) }));
+        let span = put_span(&put, &sender.blob);
+        let sending = traces::within(span, sender.send(position, bytes));
+        self.events.push(Box::pin(async move { Event::Put(number, sending.await) }));
         self.in_flight.push_back(InFlight { put, before, stored: false });
     }
 
@@ -504,6 +510,21 @@ impl Writer {
         let unsent = self.queue.drain(..).chain(refused);
         unsent.for_each(|request| request.answer(Err(reason.clone().into())));
     }
+}
+
+/// The span of a put, where any request in it is sampled.
+fn put_span(put: &Put<AppendRequest>, blob: &BlobName) -> Option<opentelemetry::Context> {
+    let requests = put.requests.iter().filter_map(|(request, _)| request.span.as_ref());
+    traces::shared("commit", requests, || {
+        let number = |name, number: u64| KeyValue::new(name, i64::try_from(number).unwrap_or(i64::MAX));
+        vec![
+            KeyValue::new("messagevault.container", blob.container.to_string()),
+            KeyValue::new("messagevault.segment", blob.name.clone()),
+            number("messagevault.position", put.position.0),
+            number("messagevault.bytes", put.bytes.len() as u64),
+            number("messagevault.requests", put.requests.len() as u64),
+        ]
+    })
 }
 
 fn gone() -> WriterEnd {

@@ -1,5 +1,6 @@
 //! Counts the requests to another backend, for status pages and benchmarks.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use opentelemetry::trace::SpanKind;
 use vault_format::ids::{Position, Term};
 use vault_format::names::ContainerName;
 
@@ -15,6 +17,7 @@ use super::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
     ReadAccess, Storage, StorageError,
 };
+use crate::traces;
 
 /// Another backend, and how many requests it was sent.
 #[derive(Debug)]
@@ -65,20 +68,24 @@ impl<S: ?Sized> Counted<S> {
         Counts(std::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed)))
     }
 
-    fn count(&self, operation: Operation) -> &S {
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
         self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
-        &self.inner
+        traces::part(operation.as_str(), SpanKind::Client, Vec::new, request).await
     }
 }
 
 #[async_trait]
 impl<S: Storage + ?Sized> Storage for Counted<S> {
     async fn create_container(&self, name: &ContainerName, metadata: &Metadata) -> Result<(), StorageError> {
-        self.count(Operation::CreateContainer).create_container(name, metadata).await
+        self.call(Operation::CreateContainer, self.inner.create_container(name, metadata)).await
     }
 
     async fn container_metadata(&self, name: &ContainerName) -> Result<Metadata, StorageError> {
-        self.count(Operation::ContainerMetadata).container_metadata(name).await
+        self.call(Operation::ContainerMetadata, self.inner.container_metadata(name)).await
     }
 
     async fn set_container_metadata(
@@ -87,15 +94,16 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         metadata: &Metadata,
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
-        self.count(Operation::SetContainerMetadata).set_container_metadata(name, metadata, lease).await
+        self.call(Operation::SetContainerMetadata, self.inner.set_container_metadata(name, metadata, lease))
+            .await
     }
 
     async fn delete_container(&self, name: &ContainerName, lease: &LeaseId) -> Result<(), StorageError> {
-        self.count(Operation::DeleteContainer).delete_container(name, lease).await
+        self.call(Operation::DeleteContainer, self.inner.delete_container(name, lease)).await
     }
 
     async fn list_containers(&self, prefix: &str) -> Result<Vec<ContainerEntry>, StorageError> {
-        self.count(Operation::ListContainers).list_containers(prefix).await
+        self.call(Operation::ListContainers, self.inner.list_containers(prefix)).await
     }
 
     async fn create_page_blob(
@@ -104,11 +112,11 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         bytes: u64,
         sequence_number: Term,
     ) -> Result<ETag, StorageError> {
-        self.count(Operation::CreatePageBlob).create_page_blob(blob, bytes, sequence_number).await
+        self.call(Operation::CreatePageBlob, self.inner.create_page_blob(blob, bytes, sequence_number)).await
     }
 
     async fn properties(&self, blob: &BlobName) -> Result<BlobProperties, StorageError> {
-        self.count(Operation::Properties).properties(blob).await
+        self.call(Operation::Properties, self.inner.properties(blob)).await
     }
 
     async fn put_pages(
@@ -119,23 +127,23 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         fence: Term,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        self.count(Operation::PutPages).put_pages(blob, position, bytes, fence, lease).await
+        self.call(Operation::PutPages, self.inner.put_pages(blob, position, bytes, fence, lease)).await
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
-        self.count(Operation::ClearPages).clear_pages(blob, range, fence).await
+        self.call(Operation::ClearPages, self.inner.clear_pages(blob, range, fence)).await
     }
 
     async fn read(&self, blob: &BlobName, range: Range<u64>) -> Result<BlobRead, StorageError> {
-        self.count(Operation::Read).read(blob, range).await
+        self.call(Operation::Read, self.inner.read(blob, range)).await
     }
 
     async fn page_ranges(&self, blob: &BlobName, range: Range<u64>) -> Result<Vec<Range<u64>>, StorageError> {
-        self.count(Operation::PageRanges).page_ranges(blob, range).await
+        self.call(Operation::PageRanges, self.inner.page_ranges(blob, range)).await
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        self.count(Operation::RaiseSequenceNumber).raise_sequence_number(blob, at_least).await
+        self.call(Operation::RaiseSequenceNumber, self.inner.raise_sequence_number(blob, at_least)).await
     }
 
     async fn set_sequence_number(
@@ -145,11 +153,12 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         if_match: &ETag,
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
-        self.count(Operation::SetSequenceNumber).set_sequence_number(blob, number, if_match, lease).await
+        self.call(Operation::SetSequenceNumber, self.inner.set_sequence_number(blob, number, if_match, lease))
+            .await
     }
 
     async fn put_block_blob(&self, blob: &BlobName, bytes: Bytes) -> Result<(), StorageError> {
-        self.count(Operation::PutBlockBlob).put_block_blob(blob, bytes).await
+        self.call(Operation::PutBlockBlob, self.inner.put_block_blob(blob, bytes)).await
     }
 
     async fn list_blobs(
@@ -157,31 +166,31 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         container: &ContainerName,
         prefix: &str,
     ) -> Result<Vec<BlobEntry>, StorageError> {
-        self.count(Operation::ListBlobs).list_blobs(container, prefix).await
+        self.call(Operation::ListBlobs, self.inner.list_blobs(container, prefix)).await
     }
 
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError> {
-        self.count(Operation::DeleteBlob).delete_blob(blob, if_match).await
+        self.call(Operation::DeleteBlob, self.inner.delete_blob(blob, if_match)).await
     }
 
     async fn acquire_lease(&self, target: &LeaseTarget, duration: Duration) -> Result<LeaseId, StorageError> {
-        self.count(Operation::AcquireLease).acquire_lease(target, duration).await
+        self.call(Operation::AcquireLease, self.inner.acquire_lease(target, duration)).await
     }
 
     async fn renew_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
-        self.count(Operation::RenewLease).renew_lease(target, lease).await
+        self.call(Operation::RenewLease, self.inner.renew_lease(target, lease)).await
     }
 
     async fn release_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
-        self.count(Operation::ReleaseLease).release_lease(target, lease).await
+        self.call(Operation::ReleaseLease, self.inner.release_lease(target, lease)).await
     }
 
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
-        self.count(Operation::BreakLease).break_lease(blob, if_match).await
+        self.call(Operation::BreakLease, self.inner.break_lease(blob, if_match)).await
     }
 
     async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
-        self.count(Operation::GrantReads).grant_reads(container).await
+        self.call(Operation::GrantReads, self.inner.grant_reads(container)).await
     }
 
     fn leases_last(&self) -> bool {

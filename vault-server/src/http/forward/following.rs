@@ -12,13 +12,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use opentelemetry::trace::SpanKind;
 
-use super::{deposed, end_to_end, exchange, is_event_stream, relayed, silent};
+use super::{about, deposed, end_to_end, exchange, is_event_stream, relayed, silent};
 use crate::election::standing::Leader;
 use crate::env::Env;
 use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::limits::FORWARD_EVENTS_SILENCE;
+use crate::traces;
 
 /// Relays an answer that goes on for as long as the leader leads.
 pub(super) async fn relay_following(
@@ -27,7 +29,8 @@ pub(super) async fn relay_following(
     parts: Parts,
 ) -> Result<Response, Problem> {
     let events = is_event_stream(&parts.headers);
-    let exchanged = exchange(app, &app.peers.following, leader, parts, None);
+    let exchanging = exchange(app, &app.peers.following, leader, parts, None);
+    let exchanged = traces::part("forward", SpanKind::Client, || about(leader), exchanging);
     let answered = app.env.timeout(app.peers.longest, exchanged).await;
     let answer = answered.unwrap_or_else(|_| Err(silent(false, "it does not answer")))?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));

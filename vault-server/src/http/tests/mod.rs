@@ -120,6 +120,7 @@ fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Elect
         trusted: Vec::new(),
         local_names_only: true,
         access,
+        traced: false,
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);

@@ -15,6 +15,7 @@ use crate::log::error::{AppendError, Unusable};
 use crate::log::rate::{Rate, TooFast};
 use crate::log::writer::AppendRequest;
 use crate::storage::StorageError;
+use crate::traces;
 
 /// Messages to be appended as one run of consecutive offsets.
 #[derive(Clone, Debug)]
@@ -76,7 +77,8 @@ impl Stream {
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
         let Append { records, record_count, expected_offset } = append;
-        let request = AppendRequest { records, record_count, expected_offset, reply, permits };
+        let span = traces::current();
+        let request = AppendRequest { records, record_count, expected_offset, reply, span, permits };
         let requests = open.requests.as_ref().ok_or(Unusable::NoLeader)?;
         requests.send(request).map_err(|_| self.why_not_leading(open))?;
         match self.context.env.timeout(patience, answer).await {
