@@ -9,6 +9,7 @@
 //! | `replay` | one consumer that reads a whole stream, beside nginx |
 //! | `followers`, `events` | consumers at the tail: what they cost, how soon they know |
 //! | `json_replay` | one consumer that reads a stream as JSON, beside stored batches |
+//! | `recovery` | how soon a new leader of a thousand streams takes appends |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
 //! | `disk` | the bare disk |
@@ -30,6 +31,7 @@ mod json_replay;
 mod load;
 mod memory;
 mod nginx;
+mod recovery;
 mod replay;
 
 use std::io::Write;
@@ -83,6 +85,7 @@ enum Name {
     AzureAppend,
     AzureRequests,
     Authorization,
+    Recovery,
 }
 
 impl Options {
@@ -136,6 +139,7 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::AzureAppend => ("azure_append", azure::append(options).context("azure_append")?),
         Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),
         Name::Authorization => ("authorization", authorization::measure(options).context("authorization")?),
+        Name::Recovery => ("recovery", recovery::measure(options).context("recovery")?),
         Name::Memory => ("memory", memory::measure(options).context("memory")?),
     })
 }
