@@ -2,7 +2,8 @@
 """An independent decoder for the stored format of Message Vault, version 1.
 
 It was written from docs/storage-format.md alone, to show that the document suffices; it shares nothing with the
-project's own code. Python 3 and its standard library are all it needs.
+project's own code. Python 3 and its standard library are all it needs, and for Zstandard before Python 3.14 the tool
+`zstd`.
 
     python3 decode.py [--summary] [--stream-id ID] CONTAINER
 
@@ -24,11 +25,13 @@ import json
 import os
 import re
 import struct
+import subprocess
 import sys
 from array import array
 
 PAGE, BLOCK, MAX_SEGMENT = 512, 4 << 20, 1 << 40
 MAX_48 = (1 << 48) - 1
+CODECS = (0, 1, 2)  # none, lz4, zstd
 KINDS = {1: "messages", 2: "snapshot", 3: "filler", 4: "seal", 5: "commit"}
 HEADER = struct.Struct("<4sBBB9s16sQIIIIQQQQQ24sII")
 FIELDS = (
@@ -103,7 +106,7 @@ def decode_header(data):
     if struct.unpack_from("<I", data, 124)[0] != crc32c(data[:124]):
         return "absent", None
     h = dict(zip(FIELDS, HEADER.unpack_from(data)))
-    if h["version"] != 1 or h["codec"] != 0 or h["kind"] not in KINDS:
+    if h["version"] != 1 or h["codec"] not in CODECS or h["kind"] not in KINDS:
         return "format_too_new", h
     kind, position, total, payload = KINDS[h["kind"]], h["position"], h["total_length"], h["payload_length"]
     to_block_end = BLOCK - position % BLOCK
@@ -116,7 +119,9 @@ def decode_header(data):
         and total % PAGE == 0
         and 0 < total <= to_block_end
         and (kind == "snapshot") == (position % BLOCK == 0)
-        and h["uncompressed_length"] == payload <= BLOCK
+        and h["uncompressed_length"] <= BLOCK
+        and (h["uncompressed_length"] == payload if h["codec"] == 0 else h["uncompressed_length"] > payload)
+        and (h["codec"] == 0 or kind == "messages")
         and (kind == "messages") == (h["record_count"] > 0)
         and h["base_offset"] + h["record_count"] <= MAX_48
         and h["first_timestamp"] <= h["last_timestamp"] <= MAX_48
@@ -137,6 +142,78 @@ def decode_batch(read, at=0):
     if len(payload) < h["payload_length"]:
         return "cut off", h, payload
     return ("intact" if crc32c(payload) == h["payload_crc"] else "damaged"), h, payload
+
+
+# ---- codecs ----
+
+
+def lz4_block(data, length):
+    """What one LZ4 block holds, exactly `length` bytes."""
+    out, at = bytearray(), 0
+
+    def more(value):
+        nonlocal at
+        while True:
+            byte, at = data[at], at + 1
+            value += byte
+            if byte < 255:
+                return value
+
+    try:
+        while True:
+            token, at = data[at], at + 1
+            literals = token >> 4
+            if literals == 15:
+                literals = more(15)
+            if at + literals > len(data):
+                raise Broken("LZ4 literals run over the payload")
+            out += data[at : at + literals]
+            at += literals
+            if at == len(data):
+                break
+            back, at = data[at] | data[at + 1] << 8, at + 2
+            match = token & 15
+            if match == 15:
+                match = more(15)
+            match += 4
+            if not 0 < back <= len(out) or len(out) + match > length:
+                raise Broken("an LZ4 match leads out of the records")
+            piece = bytes(out[-back : len(out) - back + match] if back > match else out[-back:])
+            out += (piece * (match // len(piece) + 1))[:match]
+    except IndexError:
+        raise Broken("an LZ4 block is cut off") from None
+    return bytes(out)
+
+
+def _zstd_tool(data):
+    """The tool `zstd`, where Python is older than 3.14 and has no module for it."""
+    try:
+        done = subprocess.run(["zstd", "--decompress", "--stdout"], input=data, capture_output=True)
+    except FileNotFoundError:
+        sys.exit("this Python is older than 3.14, and the tool zstd is missing: on Debian, apt-get install zstd")
+    if done.returncode:
+        raise Broken("the payload is not a Zstandard frame")
+    return done.stdout
+
+
+def zstd_frame(data):
+    try:
+        from compression import zstd
+    except ImportError:
+        return _zstd_tool(data)
+    try:
+        return zstd.decompress(data)
+    except zstd.ZstdError:
+        raise Broken("the payload is not a Zstandard frame") from None
+
+
+def uncompress(h, payload):
+    """The payload as it was before it was compressed."""
+    length = h["uncompressed_length"]
+    out = {0: lambda: payload, 1: lambda: lz4_block(payload, length), 2: lambda: zstd_frame(payload)}[h["codec"]]()
+    if len(out) != length:
+        raise Broken("the payload decompresses to another length")
+    return out
 
 
 # ---- payloads ----
@@ -365,7 +442,7 @@ class Stream:
                 if kind == "snapshot":
                     decode_snapshot(payload)
                 elif kind == "messages":
-                    for i, record in enumerate(decode_records(h, payload)):
+                    for i, record in enumerate(decode_records(h, uncompress(h, payload))):
                         self.on_message(message(h, i, *record))
             except Broken as e:
                 raise Damage("%s, position %d: the %s batch is broken: %s" % (segment.name, p, kind, e)) from None

@@ -122,7 +122,8 @@ pub fn from_batches(mut body: &[u8]) -> Vec<Stored> {
 
 /// The messages of one batch.
 pub fn push_messages(batch: &Batch<'_>, out: &mut Vec<Stored>) {
-    for (offset, record) in (batch.header.base_offset.0..).zip(batch.records()) {
+    let held = batch.uncompressed().expect("a batch with a right checksum holds what was compressed");
+    for (offset, record) in (batch.header.base_offset.0..).zip(held.records()) {
         let record = record.expect("a batch with a right checksum holds valid records");
         let timestamp = batch.header.first_timestamp.0 + record.timestamp_delta;
         out.push(Stored { offset, timestamp, message: Message::new(record.key, record.value) });

@@ -1,8 +1,11 @@
 //! A batch: a header, its payload, zeros up to a whole page.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use crate::chain::Chain;
+use crate::codec::{Compressed, InvalidPayload, decompress};
 use crate::header::{Codec, Header, HeaderError, Kind};
 use crate::ids::{Position, Term, Timestamp};
 use crate::layout::{block_end, is_block_start, to_pages};
@@ -49,11 +52,38 @@ impl<'a> Batch<'a> {
         Ok(Self { header, payload })
     }
 
+    /// Whatever is compressed in the payload, uncompressed: at most as many bytes as the header says are allocated, and
+    /// none where nothing is compressed. An intact checksum over a malformed payload is a writer's mistake and comes out
+    /// as an error.
+    pub fn uncompressed(&self) -> Result<Uncompressed<'a>, InvalidPayload> {
+        let bytes = match self.header.codec {
+            Codec::None => Cow::Borrowed(self.payload),
+            codec => decompress(codec, self.payload, self.header.uncompressed_bytes as usize)?.into(),
+        };
+        Ok(Uncompressed { header: self.header, bytes })
+    }
+}
+
+/// An intact batch whose payload is as it was before it was compressed.
+#[derive(Clone, Debug)]
+pub struct Uncompressed<'a> {
+    header: Header,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Uncompressed<'a> {
     /// The messages. An intact checksum over malformed records is a writer's mistake and comes out as an error.
-    pub fn records(&self) -> Records<'a> {
-        let payload = if self.header.kind == Kind::Messages { self.payload } else { &[] };
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        let payload = if self.header.kind == Kind::Messages { &*self.bytes } else { &[] };
         let most_delta = self.header.last_timestamp.0.saturating_sub(self.header.first_timestamp.0);
         Records { payload, left: self.header.record_count, most_delta }
+    }
+
+    /// The payload: of messages, their records one behind the other.
+    #[must_use]
+    pub fn into_bytes(self) -> Cow<'a, [u8]> {
+        self.bytes
     }
 }
 
@@ -121,11 +151,29 @@ impl BatchWriter<'_> {
         record_count: u32,
         now: Timestamp,
     ) -> Timestamp {
-        let timestamp = now.clamp(self.chain.last_timestamp, Timestamp::MAX);
+        let timestamp = self.timestamp(now);
         let start = self.begin();
         runs.into_iter().for_each(|run| self.out.extend_from_slice(run));
-        self.finish(start, Kind::Messages, record_count, timestamp, None);
+        self.finish(start, Kind::Messages, record_count, timestamp, None, None);
         timestamp
+    }
+
+    /// A batch of messages, as [`BatchWriter::messages`] writes one, whose records have been compressed.
+    pub fn compressed_messages(
+        &mut self,
+        records: &Compressed,
+        record_count: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        let timestamp = self.timestamp(now);
+        let start = self.begin();
+        self.out.extend_from_slice(records.bytes());
+        self.finish(start, Kind::Messages, record_count, timestamp, None, Some(records));
+        timestamp
+    }
+
+    fn timestamp(&self, now: Timestamp) -> Timestamp {
+        now.clamp(self.chain.last_timestamp, Timestamp::MAX)
     }
 
     /// The snapshot that begins a block.
@@ -140,26 +188,26 @@ impl BatchWriter<'_> {
         assert!(is_block_start(self.chain.position), "a snapshot begins a block");
         let start = self.begin();
         self.out.extend_from_slice(payload);
-        self.finish(start, Kind::Snapshot, 0, self.chain.last_timestamp, None);
+        self.finish(start, Kind::Snapshot, 0, self.chain.last_timestamp, None, None);
     }
 
     /// Covers the rest of the block. Only the first page is written, so nothing can follow in the same buffer.
     pub fn filler(&mut self) {
         let start = self.begin();
         let rest = block_end(self.chain.position).0 - self.chain.position.0;
-        self.finish(start, Kind::Filler, 0, self.chain.last_timestamp, Some(rest));
+        self.finish(start, Kind::Filler, 0, self.chain.last_timestamp, Some(rest), None);
     }
 
     /// Ends the segment.
     pub fn seal(&mut self) {
         let start = self.begin();
-        self.finish(start, Kind::Seal, 0, self.chain.last_timestamp, None);
+        self.finish(start, Kind::Seal, 0, self.chain.last_timestamp, None, None);
     }
 
     /// Puts on record what is committed.
     pub fn commit(&mut self) {
         let start = self.begin();
-        self.finish(start, Kind::Commit, 0, self.chain.last_timestamp, None);
+        self.finish(start, Kind::Commit, 0, self.chain.last_timestamp, None, None);
     }
 
     fn begin(&mut self) -> usize {
@@ -168,7 +216,8 @@ impl BatchWriter<'_> {
         start
     }
 
-    /// `total` is given for a filler alone; every other batch is as long as its payload wants.
+    /// `total` is given for a filler alone; every other batch is as long as its payload wants. `compressed` is what the
+    /// payload was made of, where it is compressed.
     fn finish(
         &mut self,
         start: usize,
@@ -176,6 +225,7 @@ impl BatchWriter<'_> {
         record_count: u32,
         timestamp: Timestamp,
         total: Option<u64>,
+        compressed: Option<&Compressed>,
     ) {
         assert!(self.fence >= self.chain.fence, "a leader of an earlier term may not write");
         let stored = to_pages((self.out.len() - start) as u64);
@@ -185,12 +235,12 @@ impl BatchWriter<'_> {
         let payload_bytes = u32::try_from(payload.len()).expect("a payload is shorter than a block");
         let header = Header {
             kind,
-            codec: Codec::None,
+            codec: compressed.map_or(Codec::None, Compressed::codec),
             stream: self.chain.stream,
             position: self.chain.position,
             total_bytes: u32::try_from(total).expect("a batch is at most a block long"),
             payload_bytes,
-            uncompressed_bytes: payload_bytes,
+            uncompressed_bytes: compressed.map_or(payload_bytes, Compressed::uncompressed_bytes),
             record_count,
             base_offset: self.chain.next_offset,
             first_timestamp: timestamp,

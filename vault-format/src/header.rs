@@ -16,6 +16,7 @@
 
 use thiserror::Error;
 
+pub use crate::codec::Codec;
 use crate::ids::{Offset, Position, StreamId, Term, Timestamp};
 use crate::layout::{block_end, is_block_start, to_pages};
 use crate::limits::{
@@ -51,14 +52,6 @@ impl Kind {
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
-}
-
-/// How the payload is compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub enum Codec {
-    /// Not at all.
-    None = 0,
 }
 
 /// A valid header: every rule that needs no other batch has been checked.
@@ -150,16 +143,17 @@ impl Header {
             return Err(HeaderError::Absent);
         }
         let too_new = HeaderError::TooNew { version: bytes[4], kind: bytes[5], codec: bytes[6] };
-        if bytes[4] != VERSION || bytes[6] != Codec::None as u8 {
+        if bytes[4] != VERSION {
             return Err(too_new);
         }
+        let codec = Codec::from_byte(bytes[6]).ok_or(too_new)?;
         let kind = Kind::from_byte(bytes[5]).ok_or(too_new)?;
         if bytes[7..16].iter().chain(&bytes[96..120]).any(|byte| *byte != 0) {
             return Err(HeaderError::Malformed("a reserved byte is not zero"));
         }
         let header = Self {
             kind,
-            codec: Codec::None,
+            codec,
             stream: StreamId(array(bytes, 16)),
             position: Position(u64_at(32)),
             total_bytes: u32_at(40),
@@ -232,7 +226,19 @@ impl Header {
             u64::from(self.uncompressed_bytes) <= MAX_UNCOMPRESSED_BYTES,
             "uncompressed length is too long",
         )?;
-        ensure(self.uncompressed_bytes == self.payload_bytes, "an uncompressed payload has two lengths")?;
+        match self.codec {
+            Codec::None => ensure(
+                self.uncompressed_bytes == self.payload_bytes,
+                "an uncompressed payload has two lengths",
+            )?,
+            Codec::Lz4 | Codec::Zstd => {
+                ensure(self.kind == Kind::Messages, "only messages are compressed")?;
+                ensure(
+                    self.uncompressed_bytes > self.payload_bytes,
+                    "a compressed payload is not shorter than its records",
+                )?;
+            }
+        }
         ensure((self.kind == Kind::Messages) == (self.record_count > 0), "only messages are counted")?;
         ensure(self.base_offset.0 <= MAX_OFFSET, "the base offset is too high")?;
         ensure(self.next_offset().0 <= MAX_OFFSET, "the next offset is too high")?;

@@ -10,6 +10,7 @@
 //! | [`layout`] | how a segment is divided into blocks and pages |
 //! | [`header`] | the 128 bytes in front of every batch |
 //! | [`batch`] | a header and its payload: encoding, decoding, checksums |
+//! | [`codec`] | how the records of a batch are compressed |
 //! | [`record`] | one message inside a batch |
 //! | [`snapshot`] | the producers known at the head of a block, as they are stored |
 //! | [`producers`] | what the log up to a place says of producers |
@@ -26,6 +27,7 @@
 
 pub mod batch;
 pub mod chain;
+pub mod codec;
 pub mod header;
 pub mod ids;
 pub mod layout;

@@ -199,7 +199,8 @@ impl Producers {
                 *self = Self::from_snapshot(snapshot::decode(batch.payload).map_err(|_| Malformed)?);
             }
             Kind::Messages => {
-                for (offset, record) in (batch.header.base_offset.0..).zip(batch.records()) {
+                let batch_records = batch.uncompressed().map_err(|_| Malformed)?;
+                for (offset, record) in (batch.header.base_offset.0..).zip(batch_records.records()) {
                     let record = record.map_err(|_| Malformed)?;
                     if let Some(stamp) = record.stamp {
                         let timestamp = Timestamp(batch.header.first_timestamp.0 + record.timestamp_delta);

@@ -185,8 +185,8 @@ const _: () = assert!(STALE_AFTER.as_millis() + LOOK_EVERY.as_millis() < LEASE.a
 const _: () = assert!(RETRY_FIRST_MS < RETRY_LONGEST_MS);
 /// One stream can fill its window, and its queue holds the next puts meanwhile.
 const _: () = assert!(QUEUE_BYTES_PER_STREAM >= 2 * MAX_RUN_BYTES && QUEUE_BYTES >= QUEUE_BYTES_PER_STREAM);
-/// The cache leaves room for readers, each of which holds a block and loads the next.
-const _: () = assert!(BLOCK_CACHE_BYTES + 8 * 2 * BLOCK_BYTES <= READ_MEMORY_BYTES as u64);
+/// The cache leaves room for readers, each of which holds a block and a batch of it uncompressed, and loads the next block.
+const _: () = assert!(BLOCK_CACHE_BYTES + 8 * 3 * BLOCK_BYTES <= READ_MEMORY_BYTES as u64);
 const _: () = assert!(MAX_PUTS_IN_FLIGHT as u64 <= WINDOW_BLOCKS);
 const _: () = assert!(LEASE.as_secs() >= LEASE_DURATION.start().as_secs());
 

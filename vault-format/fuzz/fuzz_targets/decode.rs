@@ -41,10 +41,13 @@ fn batch(bytes: &[u8]) {
     let Ok(batch) = decoded else { return };
     assert_eq!((chain.position, chain.next_offset), (header.end(), header.next_offset()));
 
+    let Ok(uncompressed) = batch.uncompressed() else { return };
+    let payload = uncompressed.clone().into_bytes();
+    assert_eq!(payload.len(), header.uncompressed_bytes as usize);
     let mut offset = header.base_offset.0;
     let mut again = Vec::new();
     let mut failed = false;
-    for record in batch.records() {
+    for record in uncompressed.records() {
         assert!(!failed, "nothing follows an error");
         let Ok(record) = record else {
             failed = true;
@@ -61,10 +64,10 @@ fn batch(bytes: &[u8]) {
         offset += 1;
     }
     if header.kind == Kind::Messages && !failed {
-        assert_eq!((offset, again.as_slice()), (header.next_offset().0, batch.payload));
+        assert_eq!((offset, again.as_slice()), (header.next_offset().0, &*payload));
     }
-    run(batch.payload);
-    producers(batch.payload);
+    run(&payload);
+    producers(&payload);
 }
 
 fn run(bytes: &[u8]) {

@@ -8,7 +8,7 @@ use vault_format::ids::{Offset, Position, StreamId, Term, Timestamp};
 use vault_format::layout::{block_end, is_block_start, to_pages};
 use vault_format::limits::{
     BLOCK_BYTES, HEADER_BYTES, MAX_OFFSET, MAX_SEGMENT_BYTES, MAX_SNAPSHOT_BYTES, MAX_TIMESTAMP_MS,
-    PAGE_BYTES,
+    MAX_UNCOMPRESSED_BYTES, PAGE_BYTES,
 };
 use vault_format::record::Message;
 
@@ -25,6 +25,8 @@ prop_compose! {
         base in 0..=MAX_OFFSET - u64::from(u32::MAX),
         times in (0..=MAX_TIMESTAMP_MS, 0..=MAX_TIMESTAMP_MS),
         numbers in any::<(u64, u64, u32)>(),
+        codec in prop::sample::select(Codec::ALL.to_vec()),
+        longer in any::<u64>(),
         stream in any::<[u8; 16]>(),
     ) -> Header {
         let page = if kind == Kind::Snapshot { 0 } else { page };
@@ -37,15 +39,18 @@ prop_compose! {
         };
         let total = if kind == Kind::Filler { room } else { to_pages(HEADER_BYTES as u64 + payload) };
         let payload_bytes = u32::try_from(payload).expect("it fits in a block");
+        let most = MAX_UNCOMPRESSED_BYTES - payload;
+        let codec = if kind == Kind::Messages && most > 0 { codec } else { Codec::None };
+        let uncompressed = if codec == Codec::None { payload } else { payload + 1 + longer % most };
         let (first, last) = (times.0.min(times.1), times.0.max(times.1));
         Header {
             kind,
-            codec: Codec::None,
+            codec,
             stream: StreamId(stream),
             position,
             total_bytes: u32::try_from(total).expect("it fits in a block"),
             payload_bytes,
-            uncompressed_bytes: payload_bytes,
+            uncompressed_bytes: u32::try_from(uncompressed).expect("it is at most 4 MiB"),
             record_count: if kind == Kind::Messages { count } else { 0 },
             base_offset: Offset(base),
             first_timestamp: Timestamp(first),
@@ -98,7 +103,7 @@ proptest! {
             }
             Err(HeaderError::Absent) => prop_assert!(false, "magic and checksum are right"),
             Err(HeaderError::TooNew { version, kind, codec }) => {
-                prop_assert!(version != 1 || codec != 0 || !(1..=5).contains(&kind));
+                prop_assert!(version != 1 || codec > 2 || !(1..=5).contains(&kind));
             }
             Err(HeaderError::Malformed(_)) => prop_assert_eq!(bytes[4], 1),
         }
@@ -107,13 +112,16 @@ proptest! {
     #[test]
     fn arbitrary_fields_never_panic(
         mut bytes in prop::collection::vec(any::<u8>(), HEADER_BYTES..700), kind in 1u8..6,
+        codec in 0u8..3,
     ) {
-        bytes[..8].copy_from_slice(&[b'M', b'V', b'L', b'B', 1, kind, 0, 0]);
+        bytes[..8].copy_from_slice(&[b'M', b'V', b'L', b'B', 1, kind, codec, 0]);
         bytes[8..16].fill(0);
         bytes[96..120].fill(0);
         set_checksums(&mut bytes);
-        if let Ok(batch) = Batch::decode(&bytes) {
-            batch.records().for_each(drop);
+        if let Ok(batch) = Batch::decode(&bytes)
+            && let Ok(uncompressed) = batch.uncompressed()
+        {
+            uncompressed.records().for_each(drop);
         }
     }
 

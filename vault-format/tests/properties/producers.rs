@@ -56,7 +56,7 @@ fn log(all: &[Sent]) -> Vec<Vec<u8>> {
             let batch = written(&mut chain, |writer| {
                 writer.messages([&run[..]], sent.records.into(), Timestamp(now));
             });
-            state.note(&Batch::decode(&batch).unwrap()).unwrap();
+            note(&mut state, &batch);
             batches.push(batch);
         }
     }
@@ -72,9 +72,14 @@ fn written(chain: &mut Chain, write: impl FnOnce(&mut BatchWriter<'_>)) -> Vec<u
 fn state_after<'a>(batches: impl IntoIterator<Item = &'a Vec<u8>>) -> Producers {
     let mut state = Producers::default();
     for batch in batches {
-        state.note(&Batch::decode(batch).unwrap()).unwrap();
+        note(&mut state, batch);
     }
     state
+}
+
+fn note(state: &mut Producers, batch: &[u8]) {
+    let batch = Batch::decode(batch).expect("it was written here");
+    state.note(&batch).expect("so were its stamps");
 }
 
 proptest! {

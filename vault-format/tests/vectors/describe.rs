@@ -73,11 +73,16 @@ fn fields(batch: &Batch<'_>, out: &mut String) {
     line!(out, "fence: {fence}");
     line!(out, "committed: {committed}");
     line!(out, "payload crc32c: {payload_crc:08x}");
-    for (index, record) in batch.records().enumerate() {
-        match record {
-            Ok(found) => record_fields(index, &found, out),
-            Err(error) => line!(out, "record {index}: {}", record_reason(error)),
+    match batch.uncompressed() {
+        Ok(uncompressed) => {
+            for (index, record) in uncompressed.records().enumerate() {
+                match record {
+                    Ok(found) => record_fields(index, &found, out),
+                    Err(error) => line!(out, "record {index}: {}", record_reason(error)),
+                }
+            }
         }
+        Err(_) => line!(out, "records: do not decompress"),
     }
     if kind == Kind::Snapshot {
         producers(batch.payload, out);

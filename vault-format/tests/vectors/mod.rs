@@ -2,8 +2,12 @@
 
 mod describe;
 
+use std::fs;
+use std::path::Path;
+
 use vault_format::batch::BatchWriter;
 use vault_format::chain::Chain;
+use vault_format::codec::{Codec, Compressed};
 use vault_format::ids::{MessageId, Offset, Position, StreamId, Term, Timestamp};
 use vault_format::leader::{LeaderPage, LeaderState};
 use vault_format::limits::{BLOCK_BYTES, MAX_OFFSET, MAX_TIMESTAMP_MS};
@@ -12,8 +16,16 @@ use vault_format::snapshot::{Outcome, Producer};
 
 use crate::common::{Plain, set_checksums};
 
+pub(crate) const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+
 /// The length of the segment whose written bytes are a vector.
 pub(crate) const SEGMENT_BYTES: u64 = 2 * BLOCK_BYTES;
+
+/// A stored file.
+pub(crate) fn golden(name: &str, suffix: &str) -> Vec<u8> {
+    let path = Path::new(GOLDEN).join(format!("{name}.{suffix}"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
 pub(crate) struct Vector {
     pub(crate) name: &'static str,
@@ -28,11 +40,20 @@ impl Vector {
     }
 }
 
+/// Compressed records: kept as the bytes that some compressor once made. What a later one makes may differ, but they hold
+/// the same records for ever.
+fn stored(name: &'static str) -> Vector {
+    Vector { name, bytes: golden(name, "bin"), describe: describe::batch }
+}
+
 pub(crate) fn all() -> Vec<Vector> {
     let batch = |name, bytes| Vector { name, bytes, describe: describe::batch };
     let mut vectors = vec![
         batch("tiny", tiny()),
         batch("messages", messages()),
+        stored("messages-lz4"),
+        stored("messages-zstd"),
+        stored("messages-zstd-checked"),
         batch("snapshot-empty", at_block_start(&[])),
         batch("snapshot-full", at_block_start(&producers())),
         batch("filler", in_block(|writer| writer.filler())),
@@ -102,6 +123,28 @@ fn messages() -> Vec<u8> {
     let runs = [stamped.encode(), second.encode(), everything.encode(), Plain::default().encode()];
     in_block(|writer| {
         writer.messages(runs.iter().map(Vec::as_slice), 4, Timestamp(1_700_000_000_123));
+    })
+}
+
+/// The records of the compressed vectors: they repeat themselves, as messages do.
+pub(crate) fn repeating() -> (Vec<u8>, u32) {
+    let mut run = Vec::new();
+    for order in 0..40 {
+        let key = format!("order-{}", order % 7);
+        let value = format!("{{\"order\":{order},\"city\":\"Zürich\",\"status\":\"paid\"}}");
+        let headers = [("content-type", "application/json")];
+        Message { attributes: 2, key: key.as_bytes(), headers: &headers, value: value.as_bytes() }
+            .encode(0, &mut run);
+    }
+    (run, 40)
+}
+
+/// Those records as this version compresses them.
+pub(crate) fn compressed(codec: Codec) -> Vec<u8> {
+    let (records, count) = repeating();
+    let compressed = Compressed::of(codec, &records).expect("repeating records become shorter");
+    in_block(|writer| {
+        writer.compressed_messages(&compressed, count, Timestamp(1_700_000_000_123));
     })
 }
 
@@ -189,9 +232,19 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
         writer.messages([record.as_slice()], 1, Timestamp(1_700_000_000_123));
     });
     set_checksums(&mut long_varint);
+    // The record of `tiny`, said to be compressed and one byte longer.
+    let not_compressed = |codec: u8| {
+        let mut bytes = tiny();
+        (bytes[6], bytes[48]) = (codec, bytes[44] + 1);
+        set_checksums(&mut bytes);
+        bytes
+    };
     vec![
+        ("wrong-lz4-payload", not_compressed(1)),
+        ("wrong-zstd-payload", not_compressed(2)),
         ("wrong-version-2", changed(4, 2)),
         ("wrong-codec-1", changed(6, 1)),
+        ("wrong-codec-3", changed(6, 3)),
         ("wrong-kind-6", changed(5, 6)),
         ("wrong-reserved", changed(100, 1)),
         ("wrong-magic-bit", flipped(0)),

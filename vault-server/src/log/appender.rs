@@ -14,14 +14,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use vault_format::batch::BatchWriter;
 use vault_format::chain::Chain;
+use vault_format::codec::Codec;
 use vault_format::ids::{Offset, Position, Term, Timestamp};
 use vault_format::layout::{block_end, is_block_start, room_in_block, to_pages, window_end};
 use vault_format::limits::{HEADER_BYTES, PAGE_BYTES};
-use vault_format::producers::{Producers, Refused, Verdict};
-use vault_format::record::stamp_of;
-use vault_format::snapshot::Outcome;
+use vault_format::producers::{Producers, Refused};
 
 use crate::limits::MAX_PUTS_IN_FLIGHT;
+use crate::log::appender::taking::NextBatch;
 
 /// What the appender must know of a request: its records, the first of which may carry a producer's stamp, how many they
 /// are, and the offset that it insists on.
@@ -88,6 +88,8 @@ pub(crate) struct Appender {
     sealed: bool,
     /// What is known of producers after everything that was built.
     producers: Producers,
+    /// How the next batch of messages is compressed.
+    pub(crate) codec: Codec,
 }
 
 impl Appender {
@@ -113,6 +115,7 @@ impl Appender {
             in_flight: 0,
             sealed: false,
             producers,
+            codec: Codec::None,
         }
     }
 
@@ -143,68 +146,22 @@ impl Appender {
         &mut self,
         queue: &mut VecDeque<R>,
         now: Timestamp,
-        mut misfit: impl FnMut(Misfit<R>),
+        misfit: impl FnMut(Misfit<R>),
     ) -> Option<Put<R>> {
         assert!(self.in_flight < MAX_PUTS_IN_FLIGHT && !self.sealed);
         let snapshot = self.snapshot();
-        let mut room = room_in_block(self.chain.position, self.segment_bytes);
-        if let Some(payload) = &snapshot {
-            room -= to_pages((HEADER_BYTES + payload.len()) as u64);
-        }
+        let snapshot_bytes =
+            snapshot.as_ref().map_or(0, |payload| to_pages((HEADER_BYTES + payload.len()) as u64));
+        let room = room_in_block(self.chain.position, self.segment_bytes) - snapshot_bytes;
         let timestamp = now.clamp(self.chain.last_timestamp, Timestamp::MAX);
-        let mut taken = Vec::new();
-        let mut payload = 0;
-        let mut next_offset = self.chain.next_offset;
-        let mut block_is_full = false;
-        while let Some(request) = queue.front() {
-            let longer = payload + request.records().len() as u64;
-            let fate = self.judge(request, next_offset);
-            if matches!(fate, Fate::Put { .. }) && to_pages(HEADER_BYTES as u64 + longer) > room {
-                block_is_full = true;
-                break;
-            }
-            let Some(request) = queue.pop_front() else { break };
-            match fate {
-                Fate::Put { next_offset: after } => {
-                    if let Some(stamp) = stamp_of(request.records()) {
-                        self.producers.apply(&stamp, next_offset, timestamp);
-                    }
-                    (payload, next_offset) = (longer, after);
-                    taken.push(request);
-                }
-                Fate::OtherOffset => misfit(Misfit::OtherOffset(request, next_offset)),
-                Fate::OffsetsExhausted => misfit(Misfit::OffsetsExhausted(request)),
-                Fate::Repeated(appended) => misfit(Misfit::Repeated(request, appended)),
-                Fate::Refused(refused) => misfit(Misfit::Refused(request, refused)),
-            }
-        }
-        if taken.is_empty() && !block_is_full {
+        let batch = self.take(queue, room, timestamp, misfit);
+        if batch.requests.is_empty() && !batch.block_is_full {
             return None;
         }
-        if !taken.is_empty() {
+        if !batch.requests.is_empty() {
             self.producers.advance(timestamp);
         }
-        Some(self.put(taken, payload, snapshot, timestamp, block_is_full))
-    }
-
-    /// What becomes of a request that would get the offset `next_offset`.
-    fn judge(&self, request: &impl Queued, next_offset: Offset) -> Fate {
-        // What was stored once is not held against the offset that the stream has by now.
-        match stamp_of(request.records()).map(|stamp| self.producers.judge(&stamp)) {
-            None | Some(Verdict::Next) => {}
-            Some(Verdict::Refused(refused)) => return Fate::Refused(refused),
-            Some(Verdict::Repeated(Outcome { offset, count, timestamp, .. })) => {
-                let next_offset = Offset(offset.0 + u64::from(count));
-                return Fate::Repeated(Appended { first_offset: offset, next_offset, timestamp });
-            }
-        }
-        if request.expected_offset().is_some_and(|expected| expected != next_offset) {
-            return Fate::OtherOffset;
-        }
-        match next_offset.checked_add(request.record_count().into()) {
-            Some(next_offset) => Fate::Put { next_offset },
-            None => Fate::OffsetsExhausted,
-        }
+        Some(self.put(batch, snapshot, timestamp))
     }
 
     /// The payload of the snapshot that the next put begins with, where it begins a block.
@@ -256,16 +213,15 @@ impl Appender {
 
     fn put<R: Queued>(
         &mut self,
-        taken: Vec<R>,
-        payload: u64,
+        batch: NextBatch<R>,
         snapshot: Option<Vec<u8>>,
         timestamp: Timestamp,
-        block_is_full: bool,
     ) -> Put<R> {
+        let NextBatch { requests: taken, payload_bytes, compressed, block_is_full } = batch;
         let position = self.chain.position;
         let snapshot = snapshot.filter(|_| !taken.is_empty());
         let snapshot_bytes = snapshot.as_ref().map_or(0, |payload| HEADER_BYTES + payload.len());
-        let mut bytes = Vec::with_capacity(put_capacity(snapshot_bytes, payload, block_is_full));
+        let mut bytes = Vec::with_capacity(put_capacity(snapshot_bytes, payload_bytes, block_is_full));
         let mut requests = Vec::with_capacity(taken.len());
         let mut writer = BatchWriter {
             chain: &mut self.chain,
@@ -279,7 +235,10 @@ impl Appender {
         if !taken.is_empty() {
             let mut first_offset = writer.chain.next_offset;
             let count = taken.iter().map(Queued::record_count).sum();
-            let stored_at = writer.messages(taken.iter().map(Queued::records), count, timestamp);
+            let stored_at = match &compressed {
+                Some(compressed) => writer.compressed_messages(compressed, count, timestamp),
+                None => writer.messages(taken.iter().map(Queued::records), count, timestamp),
+            };
             assert_eq!(stored_at, timestamp, "what producers are told is what is stored");
             self.messages_end = writer.chain.position;
             for request in taken {
@@ -322,15 +281,6 @@ impl Appender {
     }
 }
 
-/// What becomes of the request at the front of the queue.
-enum Fate {
-    Put { next_offset: Offset },
-    OtherOffset,
-    OffsetsExhausted,
-    Repeated(Appended),
-    Refused(Refused),
-}
-
 /// Room for the snapshot, the messages, and at most a page for the filler or seal after them.
 fn put_capacity(snapshot_bytes: usize, payload: u64, block_is_full: bool) -> usize {
     let close = if block_is_full { PAGE_BYTES } else { 0 };
@@ -338,5 +288,6 @@ fn put_capacity(snapshot_bytes: usize, payload: u64, block_is_full: bool) -> usi
     usize::try_from(bytes).expect("a put fits in memory")
 }
 
+mod taking;
 #[cfg(test)]
 mod tests;

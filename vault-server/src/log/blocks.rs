@@ -7,13 +7,15 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vault_format::batch::Batch;
 use vault_format::chain::{Broken, Chain};
+use vault_format::codec::Codec;
 use vault_format::header::{Header, Kind};
 use vault_format::ids::{Offset, Position, StreamId};
 use vault_format::layout::{block_end, block_of, block_start};
-use vault_format::limits::BLOCK_BYTES;
+use vault_format::limits::{BLOCK_BYTES, HEADER_BYTES};
 
-use crate::limits::READ_MEMORY_WAIT;
+use crate::limits::{COUNTED_PIECE_BYTES, READ_MEMORY_WAIT};
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::store::{Segment, Store};
 
@@ -143,6 +145,39 @@ impl Blocks {
     pub(crate) async fn counted(&self, store: &Store, bytes: Vec<u8>) -> Result<Bytes, ReadError> {
         let permit = self.permit(store, bytes.len() as u64).await?;
         Ok(Bytes::from_owner(Counted { bytes: bytes.into(), _permit: permit }))
+    }
+
+    /// The records of the batch of messages that begins at `at` in `batches`, uncompressed; compressed ones count against
+    /// the readers' memory from before they are made until nobody holds them. An error where the writer made a mistake:
+    /// the checksum held.
+    pub(crate) async fn records(
+        &self,
+        store: &Store,
+        batches: &Batches,
+        at: usize,
+        header: &Header,
+    ) -> Result<Bytes, ReadError> {
+        let payload =
+            batches.bytes.slice(at + HEADER_BYTES..at + HEADER_BYTES + header.payload_bytes as usize);
+        if header.codec == Codec::None {
+            return Ok(payload);
+        }
+        let uncompressed = header.uncompressed_bytes as usize;
+        let permit = match uncompressed {
+            0..COUNTED_PIECE_BYTES => None,
+            _ => Some(self.permit(store, uncompressed as u64).await?),
+        };
+        let batch = Batch { header: *header, payload: &payload };
+        let records = batch.uncompressed().map_err(|invalid| StreamFault::Corrupt {
+            segment: batches.segment,
+            position: header.position,
+            detail: invalid.to_string(),
+        })?;
+        let bytes = records.into_bytes().into_owned().into();
+        let Some(permit) = permit else { return Ok(bytes) };
+        // It took milliseconds, and whoever filters goes on to the next batch: others get their turn in between.
+        tokio::task::yield_now().await;
+        Ok(Bytes::from_owner(Counted { bytes, _permit: permit }))
     }
 
     /// A reader's share of the memory for `bytes`.

@@ -13,11 +13,12 @@
 //! | `recover`, `scan` | taking a stream over; finding its tail |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
 //! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
-//! | [`settings`], `meta` | what a stream's container says about it |
+//! | [`settings`], `meta`, `codec` | what a stream's container says about it |
 //! | [`error`] | how each operation fails, and whether that is definite |
 
 mod appender;
 pub mod blocks;
+mod codec;
 pub(crate) mod context;
 pub mod error;
 mod following;

@@ -120,7 +120,7 @@ impl Reader {
         let block = self.last_block_where(segment, &tail, earlier).await?;
         let mut cursor = self.at_block(segment, block.unwrap_or(0), &tail).await?;
         while let Some(batches) = self.next(&mut cursor).await? {
-            if let Some(offset) = first_since(&batches, time) {
+            if let Some(offset) = self.first_since(&batches, time).await? {
                 return Ok(offset);
             }
         }
@@ -258,6 +258,28 @@ impl Reader {
         self.heads.insert(key, mark);
         Ok(Some(mark))
     }
+
+    /// The offset of the first message in `batches` that was appended at `time` or later.
+    async fn first_since(&self, batches: &Batches, time: Timestamp) -> Result<Option<Offset>, ReadError> {
+        for (at, header) in batches.headers() {
+            if header.kind != Kind::Messages || header.last_timestamp < time {
+                continue;
+            }
+            if header.first_timestamp >= time {
+                return Ok(Some(header.base_offset));
+            }
+            let payload = self.blocks.records(&self.store, batches, at, &header).await?;
+            let mut payload = &payload[..];
+            for index in 0..u64::from(header.record_count) {
+                // Who reads the messages meets the same error and reports it.
+                let Ok(record) = Record::take(&mut payload) else { return Ok(None) };
+                if header.first_timestamp.0 + record.timestamp_delta >= time.0 {
+                    return Ok(Some(Offset(header.base_offset.0 + index)));
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A cursor in front of the first batch for whose kind and next offset `found` holds, with what was loaded kept.
@@ -269,23 +291,6 @@ fn cut(batches: &Batches, found: impl Fn(Kind, Offset) -> bool) -> Option<Cursor
             return Some(Cursor { segment: batches.segment, chain, ready });
         }
         chain.advance(&header);
-    }
-    None
-}
-
-fn first_since(batches: &Batches, time: Timestamp) -> Option<Offset> {
-    for (at, header) in batches.headers() {
-        if header.kind != Kind::Messages || header.last_timestamp < time {
-            continue;
-        }
-        let start = at + vault_format::limits::HEADER_BYTES;
-        let mut payload = batches.bytes.get(start..start + header.payload_bytes as usize)?;
-        for index in 0..u64::from(header.record_count) {
-            let record = Record::take(&mut payload).ok()?;
-            if header.first_timestamp.0 + record.timestamp_delta >= time.0 {
-                return Some(Offset(header.base_offset.0 + index));
-            }
-        }
     }
     None
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use vault_format::header::Header;
 use vault_format::ids::{Offset, StreamId, Timestamp};
 
 use crate::limits::{FEED_AGAIN, FOLLOW_EVERY};
@@ -106,6 +107,13 @@ impl StreamReader {
     /// Makes a piece of an answer count against the readers' memory for as long as it waits to be sent.
     pub async fn counted(&self, piece: Vec<u8>) -> Result<Bytes, ReadError> {
         self.open.reader.blocks.counted(&self.open.reader.store, piece).await
+    }
+
+    /// The records of the batch of messages that begins at `at` in `batches`, uncompressed. They count against the
+    /// readers' memory for as long as somebody holds them.
+    pub async fn records(&self, batches: &Batches, at: usize, header: &Header) -> Result<Bytes, ReadError> {
+        let reader = &self.open.reader;
+        reader.blocks.records(&reader.store, batches, at, header).await
     }
 
     /// Loads what comes after the cursor while its reader is busy with what came before.

@@ -4,10 +4,12 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
+use vault_format::codec::Codec;
 use vault_format::ids::{StreamId, Timestamp};
 use vault_format::limits::{BLOCK_BYTES, DEFAULT_SEGMENT_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
 use crate::limits::{APPEND_BYTES_PER_SECOND, MAX_BYTES, RETENTION_BYTES, RETENTION_SECONDS};
+use crate::log::codec;
 use crate::storage::{ACCOUNT, Metadata};
 
 /// The settings of a stream, all of them set.
@@ -15,6 +17,10 @@ use crate::storage::{ACCOUNT, Metadata};
 pub struct Settings {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
     pub segment_bytes: u64,
+    /// How the next batches of messages are compressed.
+    #[serde(serialize_with = "codec::serialize")]
+    #[schema(schema_with = codec::schema)]
+    pub codec: Codec,
     /// The storage account that the stream lives in, for ever; `None` where the storage has no accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -32,6 +38,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             segment_bytes: DEFAULT_SEGMENT_BYTES,
+            codec: Codec::None,
             account: None,
             append_bytes_per_second: None,
             retention_seconds: None,
@@ -89,6 +96,10 @@ pub struct SettingsPatch {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
     #[schema(nullable = false)]
     pub segment_bytes: Option<u64>,
+    /// How the next batches of messages are compressed.
+    #[serde(deserialize_with = "codec::deserialize")]
+    #[schema(schema_with = codec::schema)]
+    pub codec: Option<Codec>,
     /// The storage account that the stream lives in, for ever: one of the server's.
     #[schema(nullable = false)]
     pub account: Option<String>,
@@ -171,6 +182,7 @@ impl SettingsPatch {
     pub fn apply_to(&self, settings: &Settings) -> Settings {
         Settings {
             segment_bytes: self.segment_bytes.unwrap_or(settings.segment_bytes),
+            codec: self.codec.unwrap_or(settings.codec),
             account: self.account.clone().or_else(|| settings.account.clone()),
             append_bytes_per_second: self.append_bytes_per_second.unwrap_or(settings.append_bytes_per_second),
             retention_seconds: self.retention_seconds.unwrap_or(settings.retention_seconds),
@@ -209,6 +221,7 @@ const CREATED: &str = "created_ms";
 const BEGUN: &str = "begun";
 const SEGMENT_BYTES: &str = "segment_bytes";
 const OWNER: &str = "owner";
+const CODEC: &str = "codec";
 
 /// Who owns the stream whose container has these metadata, whatever else they hold.
 #[must_use]
@@ -233,6 +246,7 @@ impl StreamMeta {
             (ID, Some(self.id.to_string())),
             (CREATED, Some(self.created.to_string())),
             (SEGMENT_BYTES, Some(settings.segment_bytes.to_string())),
+            (CODEC, Some(settings.codec).filter(|codec| *codec != Codec::None).map(|it| it.to_string())),
             (ACCOUNT, settings.account.clone()),
             (BEGUN, self.begun.then(|| "true".to_owned())),
         ];
@@ -251,6 +265,7 @@ impl StreamMeta {
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, InvalidMeta> {
         let mut patch = SettingsPatch {
             segment_bytes: Some(number(metadata, SEGMENT_BYTES)?),
+            codec: metadata.get(CODEC).map(|name| parse_codec(name)).transpose()?,
             account: metadata.get(ACCOUNT).cloned(),
             ..SettingsPatch::default()
         };
@@ -276,6 +291,10 @@ fn text<'a>(metadata: &'a Metadata, key: &'static str) -> Result<&'a str, Invali
     metadata.get(key).map(String::as_str).ok_or_else(|| InvalidMeta { key, found: "not there".to_owned() })
 }
 
+fn parse_codec(name: &str) -> Result<Codec, InvalidMeta> {
+    name.parse().map_err(|_| InvalidMeta { key: CODEC, found: format!("`{name}`") })
+}
+
 fn number(metadata: &Metadata, key: &'static str) -> Result<u64, InvalidMeta> {
     let text = text(metadata, key)?;
     text.parse().map_err(|_| InvalidMeta { key, found: format!("`{text}`") })
@@ -288,6 +307,7 @@ mod tests {
     fn meta(all: bool) -> StreamMeta {
         let settings = Settings {
             segment_bytes: 3 * BLOCK_BYTES,
+            codec: if all { Codec::Zstd } else { Codec::None },
             account: all.then(|| "two".to_owned()),
             append_bytes_per_second: all.then_some(5_000),
             retention_seconds: all.then_some(3_600),
@@ -329,6 +349,8 @@ mod tests {
             assert!(damaged(key, Some(value)).unwrap_err().to_string().contains(key));
             assert!(damaged(key, None).unwrap_err().to_string().contains("not there"));
         }
+        assert!(damaged(CODEC, Some("gzip")).unwrap_err().to_string().contains(CODEC));
+        assert_eq!(damaged(CODEC, None).unwrap().settings.codec, Codec::None);
         for Limit { name, of, .. } in &LIMITS {
             assert!(damaged(name, Some("1")).unwrap_err().to_string().contains(name));
             // Containers of earlier versions have none.

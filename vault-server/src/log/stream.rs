@@ -28,6 +28,7 @@ use vault_format::names::{ContainerName, StreamName};
 
 use crate::env::Env;
 use crate::limits::{FOLLOWED_MAY_BE_OLD, QUEUE_BYTES_PER_STREAM};
+use crate::log::codec::CodecInForce;
 use crate::log::context::Context;
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::following::Follower;
@@ -128,6 +129,7 @@ pub struct Stream {
     context: Arc<Context>,
     meta: RwLock<StreamMeta>,
     segment_bytes: Arc<AtomicU64>,
+    codec: CodecInForce,
     /// What may be appended here now: each leader counts for itself.
     rate: Mutex<Rate>,
     queue: Arc<Semaphore>,
@@ -148,6 +150,7 @@ impl Stream {
             context,
             rate: Mutex::new(rate),
             segment_bytes: Arc::new(AtomicU64::new(meta.settings.segment_bytes)),
+            codec: CodecInForce::new(meta.settings.codec),
             meta: RwLock::new(meta),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
@@ -171,6 +174,7 @@ impl Stream {
 
     pub(crate) fn set_meta(&self, meta: StreamMeta) {
         self.segment_bytes.store(meta.settings.segment_bytes, Ordering::Relaxed);
+        self.codec.set(meta.settings.codec);
         self.rate().set(meta.settings.append_bytes_per_second, self.context.env.clock.monotonic());
         *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
     }

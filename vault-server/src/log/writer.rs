@@ -20,6 +20,7 @@ use vault_format::producers::Producers;
 
 use crate::limits::{COMMIT_AFTER_IDLE, MAX_PUTS_IN_FLIGHT};
 use crate::log::appender::{Appended, Appender, Misfit, Put, Queued};
+use crate::log::codec::CodecInForce;
 use crate::log::error::{AppendError, StreamFault, Unusable};
 use crate::log::put_sender::{PutOutcome, PutSender, Stalled};
 use crate::log::recent::{Recent, RecentPut};
@@ -108,6 +109,8 @@ pub(crate) struct WriterParts {
     pub(crate) reign: Reign,
     /// How large the next segment is made; a change of the stream's settings moves it.
     pub(crate) segment_bytes: Arc<AtomicU64>,
+    /// How the next batch is compressed.
+    pub(crate) codec: CodecInForce,
     /// Puts on record that the stream has a first segment.
     pub(crate) begin: Box<dyn Fn() -> BoxFuture<'static, Result<(), StorageError>> + Send + Sync>,
     pub(crate) shown: Shown,
@@ -272,6 +275,7 @@ impl Writer {
             let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
             let before = *open.appender.built();
             let now = self.parts.store.env.clock.now();
+            open.appender.codec = self.parts.codec.get();
             let built = open.appender.build(&mut self.queue, now, |misfit| misfits.push(misfit));
             let Some(put) = built else { break };
             self.send(before, put);

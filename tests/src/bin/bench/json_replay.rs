@@ -58,7 +58,7 @@ fn one(options: &Options, name: &str, value: &[u8]) -> anyhow::Result<(Value, f6
         consumer.exchange(&everything, |_| {})?;
         raw.push(mib(bytes) / started.elapsed().as_secs_f64());
         let before = cpu(&server)?;
-        let elapsed = pages(&mut consumer, messages)?;
+        let elapsed = pages(&mut consumer, "replay", messages)?;
         rates.push(mib(bytes) / elapsed.as_secs_f64());
         cpu_per_gib.push((cpu(&server)? - before).as_secs_f64() / gib(bytes));
         ratios.extend(rates.last().zip(raw.last()).map(|(rate, raw)| rate / raw));
@@ -93,13 +93,13 @@ fn fill(address: SocketAddr, value: &[u8]) -> anyhow::Result<u64> {
     Ok(requests * MESSAGES as u64)
 }
 
-/// Reads every page.
-fn pages(connection: &mut Connection, messages: u64) -> anyhow::Result<Duration> {
+/// Reads every page of a stream.
+pub(crate) fn pages(connection: &mut Connection, stream: &str, messages: u64) -> anyhow::Result<Duration> {
     const NEXT: &str = "\"next_offset\":";
     let started = Instant::now();
     let mut next = 0;
     while next < messages {
-        let target = format!("/streams/replay/messages?from={next}&limit=100000&max_bytes=16777216");
+        let target = format!("/streams/{stream}/messages?from={next}&limit=100000&max_bytes=16777216");
         let mut end = Vec::new();
         connection.exchange(&get(&target, "application/json"), |piece| {
             end.extend_from_slice(&piece[piece.len().saturating_sub(200)..]);

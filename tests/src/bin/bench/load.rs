@@ -210,7 +210,7 @@ pub(crate) fn check(
             let batch = Batch::decode(rest)?;
             ensure!(batch.header.base_offset.0 == next, "offset {next} is missing in what was read");
             if batch.header.kind == Kind::Messages {
-                for record in batch.records() {
+                for record in batch.uncompressed()?.records() {
                     let value = record?.value;
                     if let Some(tag) = outcome.acknowledged.get(&next) {
                         ensure!(value.starts_with(tag), "another request stands at offset {next}");

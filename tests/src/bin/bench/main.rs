@@ -10,6 +10,7 @@
 //! | `followers`, `events` | consumers at the tail: what they cost, how soon they know |
 //! | `json_replay` | one consumer that reads a stream as JSON, beside stored batches |
 //! | `recovery` | how soon a new leader of a thousand streams takes appends |
+//! | `compression` | what a codec costs and saves |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
 //! | `disk` | the bare disk |
@@ -21,6 +22,7 @@
 mod append;
 mod authorization;
 mod azure;
+mod compression;
 mod connection;
 mod disk;
 mod events;
@@ -86,6 +88,7 @@ enum Name {
     AzureRequests,
     Authorization,
     Recovery,
+    Compression,
 }
 
 impl Options {
@@ -140,6 +143,7 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::AzureRequests => ("azure_requests", azure::requests(options).context("azure_requests")?),
         Name::Authorization => ("authorization", authorization::measure(options).context("authorization")?),
         Name::Recovery => ("recovery", recovery::measure(options).context("recovery")?),
+        Name::Compression => ("compression", compression::measure(options).context("compression")?),
         Name::Memory => ("memory", memory::measure(options).context("memory")?),
     })
 }

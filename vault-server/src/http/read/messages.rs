@@ -2,15 +2,16 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use vault_format::codec::Codec;
 use vault_format::header::{Header, Kind};
 use vault_format::ids::{MessageId, Offset, Timestamp};
-use vault_format::limits::HEADER_BYTES;
 use vault_format::record::{InvalidRecord, Record};
 
 use crate::http::read::filter::Filter;
 use crate::log::blocks::Batches;
-use crate::log::error::StreamFault;
+use crate::log::error::{ReadError, StreamFault};
+use crate::log::reading::StreamReader;
 
 /// Goes through the messages of loaded batches that lie in a range of offsets.
 pub(crate) struct Messages {
@@ -18,9 +19,10 @@ pub(crate) struct Messages {
     /// Where the next batch begins.
     at: usize,
     header: Option<Header>,
-    /// Where the next record of the batch in hand begins, and where its payload ends.
-    record: usize,
-    payload_end: usize,
+    /// The records of the batch in hand that are still to be looked at.
+    records: Bytes,
+    /// How many bytes were made by uncompressing.
+    uncompressed_bytes: u64,
     offset: u64,
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct Room {
 
 impl Messages {
     pub(crate) fn new(batches: Batches) -> Self {
-        Self { batches, at: 0, header: None, record: 0, payload_end: 0, offset: 0 }
+        Self { batches, at: 0, header: None, records: Bytes::new(), uncompressed_bytes: 0, offset: 0 }
     }
 
     /// The offset behind the last message that was written or passed over.
@@ -66,23 +68,33 @@ impl Messages {
         Offset(self.offset)
     }
 
-    /// Writes messages until the room is used up, from which it is taken. `false` when there are no more.
-    pub(crate) fn write(
+    /// How many bytes were made by uncompressing so far.
+    pub(crate) fn uncompressed_bytes(&self) -> u64 {
+        self.uncompressed_bytes
+    }
+
+    /// Writes messages until the room is used up, from which it is taken. `false` when there are no more. Takes up one
+    /// compressed batch at most: how much a few stored bytes hold is for the caller to limit.
+    pub(crate) async fn write(
         &mut self,
+        reader: &StreamReader,
         wanted: &Wanted<'_>,
         room: &mut Room,
         out: &mut Vec<u8>,
-    ) -> Result<bool, StreamFault> {
+    ) -> Result<bool, ReadError> {
+        let uncompressed_before = self.uncompressed_bytes;
         while out.len() < room.bytes && room.messages > 0 {
-            let Some(header) = self.batch_in_hand(wanted.start) else { return Ok(false) };
+            if self.is_between_batches() && self.uncompressed_bytes > uncompressed_before {
+                return Ok(true);
+            }
+            let Some(header) = self.batch_in_hand(reader, wanted).await? else { return Ok(false) };
             if self.offset >= wanted.end.0 {
                 return Ok(false);
             }
             let offset = Offset(self.offset);
-            let payload = self.batches.bytes.get(self.record..self.payload_end).unwrap_or_default();
-            let mut rest = payload;
+            let mut rest = &self.records[..];
             let record = Record::take(&mut rest).map_err(|reason| self.malformed(&header, &reason))?;
-            self.record += payload.len() - rest.len();
+            let taken = self.records.len() - rest.len();
             self.offset += 1;
             if offset >= wanted.start && wanted.filter.is_none_or(|filter| filter.passes(&record)) {
                 let timestamp = Timestamp(header.first_timestamp.0 + record.timestamp_delta);
@@ -91,8 +103,13 @@ impl Messages {
                 write_message(&header, offset, timestamp, &record, out);
                 wanted.separator.write_after(out);
             }
+            self.records.advance(taken);
         }
         Ok(true)
+    }
+
+    fn is_between_batches(&self) -> bool {
+        self.header.is_none_or(|header| self.offset >= header.next_offset().0)
     }
 
     /// The checksums held, so that the writer stored it like this.
@@ -101,20 +118,32 @@ impl Messages {
         StreamFault::Corrupt { segment: self.batches.segment(), position: header.position, detail }
     }
 
-    /// The batch that holds the next record, if there is one.
-    fn batch_in_hand(&mut self, start: Offset) -> Option<Header> {
-        while self.header.is_none_or(|header| self.offset >= header.next_offset().0) {
-            let header = Header::decode(self.batches.bytes.get(self.at..)?).ok()?;
-            let payload = self.at + HEADER_BYTES;
-            self.at += usize::try_from(header.written_bytes()).ok()?;
-            if header.kind == Kind::Messages && header.next_offset() > start {
-                self.record = payload;
-                self.payload_end = payload + header.payload_bytes as usize;
+    /// The batch that holds the next record, if there is one before the end.
+    async fn batch_in_hand(
+        &mut self,
+        reader: &StreamReader,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Header>, ReadError> {
+        while self.is_between_batches() {
+            // What was uncompressed makes room before the next batch asks for some.
+            self.records = Bytes::new();
+            let at = self.at;
+            let header = match self.batches.bytes.get(at..).map(Header::decode) {
+                Some(Ok(header)) if header.base_offset < wanted.end => header,
+                _ => return Ok(None),
+            };
+            if header.kind == Kind::Messages && header.next_offset() > wanted.start {
+                self.records = reader.records(&self.batches, at, &header).await?;
+                if header.codec != Codec::None {
+                    self.uncompressed_bytes += u64::from(header.uncompressed_bytes);
+                }
                 self.offset = header.base_offset.0;
                 self.header = Some(header);
             }
+            let written = usize::try_from(header.written_bytes()).expect("a batch fits in memory");
+            self.at = at + written;
         }
-        self.header
+        Ok(self.header)
     }
 }
 

@@ -2,13 +2,17 @@
 //!
 //! The first block is loaded and the limits are held against what stands in it. If they do not cut there, the end by
 //! bytes is a border between blocks further on, whose offset stands in the head behind it.
+//!
+//! What is read as one document is limited by what it will hold and not by what is stored: compressed batches count with
+//! the length of their records. Heads of blocks do not say how long that is further on, so a document ends at the latest
+//! at the end of the first block in which it has met a compressed batch.
 
 use std::collections::VecDeque;
 
+use vault_format::codec::Codec;
 use vault_format::header::{Header, Kind};
 use vault_format::ids::Offset;
 use vault_format::layout::block_of;
-use vault_format::limits::HEADER_BYTES;
 use vault_format::record::Record;
 
 use crate::http::read::parameters::{Format, Request};
@@ -49,7 +53,15 @@ impl Plan {
         }
         let mut cursor = reader.seek(start).await?;
         let whole_batches = request.format == Format::Batches;
-        let mut cut = Cut { start, wanted, whole_batches, left: request.max_bytes, taken: false };
+        let mut cut = Cut {
+            start,
+            wanted,
+            whole_batches,
+            document: request.format == Format::Json,
+            left: request.max_bytes,
+            taken: false,
+            uncompressed: false,
+        };
         let mut loaded = VecDeque::new();
         let (mut covered, mut broken_off) = (start, false);
         while covered < cut.wanted {
@@ -63,12 +75,23 @@ impl Plan {
                 }
                 Err(error) => return Err(error),
             };
-            let end = cut.inside(&batches);
+            let end = match cut.inside(reader, &batches).await {
+                Ok(end) => end,
+                Err(_) if covered > start => {
+                    (cut.wanted, broken_off) = (covered, true);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             covered = batches.after.next_offset;
             let left_block = cursor_left_block(&batches);
             loaded.push_back(batches);
             if let Some(end) = end {
                 cut.wanted = end;
+                break;
+            }
+            if left_block && cut.uncompressed {
+                cut.wanted = cut.wanted.min(covered);
                 break;
             }
             if left_block && covered < cut.wanted {
@@ -115,45 +138,55 @@ struct Cut {
     start: Offset,
     wanted: Offset,
     whole_batches: bool,
+    /// Whether compressed batches count as what they hold.
+    document: bool,
     /// Bytes that may still be looked at.
     left: u64,
     /// Whether a message has been taken: at least one always is.
     taken: bool,
+    /// Whether a compressed batch was met that counts as what it holds.
+    uncompressed: bool,
 }
 
 impl Cut {
     /// Where the answer ends, if that is inside these batches and not simply at the wanted offset.
-    fn inside(&mut self, batches: &Batches) -> Option<Offset> {
+    async fn inside(
+        &mut self,
+        reader: &StreamReader,
+        batches: &Batches,
+    ) -> Result<Option<Offset>, ReadError> {
         for (at, header) in batches.headers() {
             if header.base_offset >= self.wanted {
-                return None;
+                return Ok(None);
             }
-            let bytes = header.written_bytes();
+            let mut bytes = header.written_bytes();
+            if self.document && header.codec != Codec::None {
+                bytes = header.uncompressed_bytes.into();
+                self.uncompressed = true;
+            }
             let may_look_at = self.left;
             let fits = bytes <= may_look_at;
             self.left = self.left.saturating_sub(bytes);
             if header.kind != Kind::Messages {
                 if !fits && self.taken {
-                    return Some(header.base_offset);
+                    return Ok(Some(header.base_offset));
                 }
                 continue;
             }
             if self.whole_batches && (!fits || header.next_offset() > self.wanted) {
-                return Some(if self.taken { header.base_offset } else { header.next_offset() });
+                return Ok(Some(if self.taken { header.base_offset } else { header.next_offset() }));
             }
             if !fits {
-                return Some(self.inside_batch(batches, at, &header, may_look_at));
+                let records = reader.records(batches, at, &header).await?;
+                return Ok(Some(self.inside_batch(&records, &header, may_look_at)));
             }
             self.taken = true;
         }
-        None
+        Ok(None)
     }
 
     /// Where the answer ends in a batch that is larger than what may still be looked at.
-    fn inside_batch(&self, batches: &Batches, at: usize, header: &Header, may_look_at: u64) -> Offset {
-        let payload_start = at + HEADER_BYTES;
-        let payload_end = payload_start + header.payload_bytes as usize;
-        let mut payload = batches.bytes.get(payload_start..payload_end).unwrap_or_default();
+    fn inside_batch(&self, mut payload: &[u8], header: &Header, may_look_at: u64) -> Offset {
         let (mut end, mut taken, mut looked_at) = (header.base_offset.0, self.taken, 0);
         while end < self.wanted.0 && end < header.next_offset().0 {
             let before = payload.len();

@@ -130,7 +130,7 @@ impl Pump {
                     let (start, end) = (self.plan.start, self.plan.end);
                     let wanted = Wanted { start, end, filter: None, separator };
                     let mut room = Room { bytes: ANSWER_PIECE_BYTES, messages: u64::MAX };
-                    if !messages.write(&wanted, &mut room, &mut out)? {
+                    if !messages.write(&self.reader, &wanted, &mut room, &mut out).await? {
                         self.state = State::Between;
                     }
                 }

@@ -50,7 +50,7 @@ impl Replay {
         self.place
     }
 
-    /// How many stored bytes have been taken up.
+    /// How many bytes have been taken up: stored ones, and those that were made of compressed ones.
     pub(crate) fn looked_at_bytes(&self) -> u64 {
         self.looked_at_bytes
     }
@@ -78,9 +78,12 @@ impl Replay {
             }
         };
         let wanted = Wanted { start: self.place, end: self.end, filter, separator: self.separator };
-        if messages.write(&wanted, room, out)? {
-            self.place = self.place.max(messages.reached());
-        } else {
+        let uncompressed_before = messages.uncompressed_bytes();
+        let more = messages.write(&self.reader, &wanted, room, out).await;
+        self.looked_at_bytes += messages.uncompressed_bytes() - uncompressed_before;
+        // Also where it failed: what it wrote before is sent.
+        self.place = self.place.max(messages.reached());
+        if !more? {
             self.messages = None;
             self.place = self.place.max(self.after.min(self.end));
         }

@@ -1,6 +1,7 @@
 //! The router, driven in process on storage in memory.
 
 mod append;
+mod compression;
 mod events;
 mod forward;
 mod headers;

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use vault_format::batch::Batch;
 use vault_format::header::Kind;
 use vault_format::ids::StreamId;
 use vault_format::limits::{BLOCK_BYTES, MAX_RUN_BYTES};
@@ -35,6 +36,22 @@ fn request(bytes: usize, count: u32) -> Request {
         Message { value: &value, ..Message::default() }.encode(0, &mut records);
     }
     Request { records, count, expected: None }
+}
+
+/// A request of bytes that no codec makes shorter.
+fn noise(bytes: usize, seed: u64) -> Request {
+    let mut state = seed | 1;
+    let value: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[0]
+    })
+    .take(bytes)
+    .collect();
+    let mut records = Vec::new();
+    Message { value: &value, ..Message::default() }.encode(0, &mut records);
+    Request { records, count: 1, expected: None }
 }
 
 fn appender(blocks: u64) -> Appender {
@@ -159,6 +176,106 @@ fn a_commit_is_wanted_once_after_messages() {
     assert!(!appender.wants_commit());
 }
 
+/// The batch of messages in a put whose first batch it is, or whose second behind a snapshot.
+fn messages(put: &Put<Request>) -> Batch<'_> {
+    let first = Batch::decode(&put.bytes).unwrap();
+    match first.header.kind {
+        Kind::Snapshot => Batch::decode(&put.bytes[first.header.total_bytes as usize..]).unwrap(),
+        _ => first,
+    }
+}
+
+#[test]
+fn a_request_that_fits_compressed_does_not_close_the_block() {
+    for codec in [Codec::Lz4, Codec::Zstd] {
+        let mut appender = appender(4);
+        let mut queue = VecDeque::from([noise(2 << 20, 1), noise(1 << 20, 2)]);
+        let first = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+        assert_eq!((kinds(&first).len(), messages(&first).header.codec), (2, Codec::None));
+        appender.codec = codec;
+        queue.push_back(request(3_000_000, 3));
+        let second = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+        assert_eq!(kinds(&second), [Kind::Messages], "{codec}");
+        let batch = messages(&second);
+        assert_eq!((batch.header.codec, batch.header.record_count), (codec, 3));
+        assert!(batch.header.uncompressed_bytes > 2_900_000 && second.bytes.len() < 50_000);
+    }
+}
+
+#[test]
+fn a_batch_takes_what_fits_compressed_and_at_most_four_mebibytes() {
+    let mut appender = appender(4);
+    appender.codec = Codec::Zstd;
+    let mut queue: VecDeque<_> = (0..6).map(|_| request(1_000_000, 1)).collect();
+    let put = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+    assert_eq!(kinds(&put), [Kind::Snapshot, Kind::Messages]);
+    assert_eq!((put.requests.len(), queue.len()), (4, 2));
+    let put = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+    assert_eq!((put.position.0 / BLOCK_BYTES, put.requests.len()), (0, 2));
+}
+
+/// Towards the end of a block, what does not fit compressed either goes on in the next one: as much as fits as it is, and
+/// then the block is closed.
+#[test]
+fn what_does_not_fit_compressed_closes_the_block() {
+    let mut appender = appender(4);
+    appender.codec = Codec::Lz4;
+    let mut queue = VecDeque::from([noise(2 << 20, 1)]);
+    appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+    queue.extend([request(500_000, 1), noise(2 << 20, 2)]);
+    let put = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+    assert_eq!(kinds(&put), [Kind::Messages, Kind::Filler]);
+    assert_eq!((put.requests.len(), messages(&put).header.codec), (1, Codec::Lz4));
+    let put = appender.build(&mut queue, Timestamp(1), no_misfit).unwrap();
+    assert_eq!((put.position, put.requests.len()), (Position(BLOCK_BYTES), 1));
+}
+
+#[test]
+fn a_refusal_rests_on_what_is_put() {
+    let mut appender = appender(4);
+    appender.codec = Codec::Zstd;
+    let expecting = |offset, bytes| Request { expected: Some(Offset(offset)), ..request(bytes, 1) };
+    let mut queue = VecDeque::from([
+        expecting(0, 1_500_000),
+        expecting(0, 1_500_000),
+        expecting(1, 1_500_000),
+        expecting(7, 10),
+        expecting(2, 1_000_000),
+        expecting(7, 10),
+        expecting(3, 1_000_000),
+    ]);
+    let mut refused = Vec::new();
+    let put = appender.build(&mut queue, Timestamp(1), |misfit| match misfit {
+        Misfit::OtherOffset(request, next) => refused.push((request.expected.unwrap().0, next.0)),
+        other => panic!("{other:?}"),
+    });
+    let put = put.unwrap();
+    assert_eq!((put.requests.len(), refused), (3, vec![(0, 1), (7, 2), (7, 3)]));
+    assert_eq!(appender.built().next_offset, Offset(3));
+    assert_eq!(queue.len(), 1, "what does not fit waits for the next put");
+}
+
+#[test]
+fn what_was_tried_and_does_not_fit_is_not_held_against_producers() {
+    use vault_format::record::{Stamp, stamped};
+
+    let mut appender = appender(4);
+    appender.codec = Codec::Lz4;
+    // Incompressible, and more than a block: both attempts are made, and only two of four are put.
+    let numbered = |sequence: u64| {
+        let Request { records, .. } = noise(1_300_000, sequence);
+        let stamp = Stamp { producer: b"p", epoch: 0, sequence, record_count: 1 };
+        Request { records: stamped(&records, &stamp), count: 1, expected: None }
+    };
+    let mut queue: VecDeque<_> = (0..4).map(numbered).collect();
+    let mut put = 0;
+    while let Some(built) = appender.build(&mut queue, Timestamp(1), no_misfit) {
+        put += built.requests.len();
+        appender.settle(&built);
+    }
+    assert_eq!((put, queue.len()), (4, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -170,10 +287,16 @@ proptest! {
         blocks in 1u64..4,
         in_flight in 1usize..=MAX_PUTS_IN_FLIGHT,
         commits in any::<u64>(),
+        codecs in proptest::collection::vec(proptest::sample::select(Codec::ALL.to_vec()), 1..5),
+        noises in any::<u64>(),
     ) {
         let mut appender = appender(blocks);
         let segment_bytes = blocks * BLOCK_BYTES;
-        let mut waiting: VecDeque<Request> = sizes.iter().map(|(bytes, count)| request(*bytes, *count)).collect();
+        let of = |(index, (bytes, count)): (usize, &(usize, u32))| match noises >> (index % 64) & 1 {
+            1 => noise(*bytes, index as u64),
+            _ => request(*bytes, *count),
+        };
+        let mut waiting: VecDeque<Request> = sizes.iter().enumerate().map(of).collect();
         let mut queue = VecDeque::new();
         let mut flying: VecDeque<Put<Request>> = VecDeque::new();
         let mut segments = vec![(Offset(0), vec![0u8; usize::try_from(segment_bytes).unwrap()])];
@@ -182,6 +305,7 @@ proptest! {
         while !waiting.is_empty() || !queue.is_empty() || !flying.is_empty() {
             round += 1;
             queue.extend(waiting.drain(..waiting.len().min(3)));
+            appender.codec = codecs[usize::try_from(round).unwrap() % codecs.len()];
             while flying.len() < in_flight && !appender.sealed() {
                 let Some(put) = appender.build(&mut queue, Timestamp(round), no_misfit) else { break };
                 flying.push_back(put);
@@ -206,7 +330,9 @@ proptest! {
             prop_assert_eq!(chain.next_offset, *base);
             chain = chain.in_next_segment();
             while let Ok(batch) = chain.accept(&bytes[usize::try_from(chain.position.0).unwrap()..]) {
-                payloads.extend_from_slice(if batch.header.kind == Kind::Messages { batch.payload } else { &[] });
+                if batch.header.kind == Kind::Messages {
+                    payloads.extend_from_slice(&batch.uncompressed().unwrap().into_bytes());
+                }
                 if batch.header.kind == Kind::Seal { break }
             }
         }

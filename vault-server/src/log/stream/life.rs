@@ -144,6 +144,7 @@ impl Stream {
             store,
             reign: reign.clone(),
             segment_bytes: Arc::clone(&self.segment_bytes),
+            codec: self.codec.clone(),
             begin: Box::new(move || {
                 let stream = Arc::clone(&stream);
                 Box::pin(async move { stream.begin().await })

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod appending;
+mod compression;
 mod crashes;
 mod damage;
 mod following;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vault_format::header::Kind;
 use vault_format::ids::{Offset, Term};
-use vault_format::limits::{BLOCK_BYTES, HEADER_BYTES};
+use vault_format::limits::BLOCK_BYTES;
 use vault_format::names::{LEADER_BLOB, Prefix, StreamName};
 use vault_format::record::{Message, Record};
 
@@ -209,8 +210,8 @@ async fn labels_from(stream: &Arc<Stream>, from: u64) -> Result<Vec<(u64, String
     let mut labels = Vec::new();
     while let Some(batches) = reader.next(&mut cursor).await? {
         for (at, header) in batches.headers().filter(|(_, header)| header.kind == Kind::Messages) {
-            let start = at + HEADER_BYTES;
-            let mut payload = &batches.bytes[start..start + header.payload_bytes as usize];
+            let records = reader.records(&batches, at, &header).await?;
+            let mut payload = &records[..];
             for index in 0..u64::from(header.record_count) {
                 let record = Record::take(&mut payload).unwrap();
                 let offset = header.base_offset.0 + index;
