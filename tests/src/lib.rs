@@ -12,6 +12,7 @@
 //! | [`client`] | ordinary requests |
 //! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
 //! | [`clients`] | clients that nobody here wrote |
+//! | [`prometheus`] | Prometheus, and its checker of metrics |
 //! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
@@ -36,6 +37,7 @@ pub mod issuer;
 pub mod ledger;
 pub mod message;
 pub mod package_index;
+pub mod prometheus;
 pub mod raw;
 pub mod replicas;
 pub mod segments;

@@ -85,8 +85,8 @@ pub struct Config {
     #[arg(long, env = "MESSAGEVAULT_TLS_CA", value_name = "FILE", help_heading = "Network")]
     pub tls_ca: Option<PathBuf>,
 
-    /// A second address and port, for /livez, /readyz and /status, without TLS; nobody is asked who they are there. With
-    /// it, --listen does not serve /status
+    /// A second address and port, for /livez, /readyz, /status and /metrics, without TLS; nobody is asked who they are
+    /// there. With it, --listen serves neither /status nor /metrics
     #[arg(long, env = "MESSAGEVAULT_INTERNAL_LISTEN", value_name = "ADDRESS:PORT", help_heading = "Network")]
     pub internal_listen: Option<SocketAddr>,
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::{BoxFuture, Either, select};
 use vault_format::ids::{StreamId, Timestamp};
 
+use crate::metrics::Count;
+
 /// Tells the time and waits.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock. It may jump; nothing that must be ordered relies on it alone.
@@ -34,6 +36,8 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// How often something was waited for that had failed, to try it again.
+    pub(crate) retries: Arc<Count>,
 }
 
 /// A wait that took longer than it may.
@@ -45,7 +49,11 @@ impl Env {
     /// The real time and the operating system's randomness.
     #[must_use]
     pub fn real() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), entropy: Arc::new(SystemEntropy) }
+        Self {
+            clock: Arc::new(SystemClock::default()),
+            entropy: Arc::new(SystemEntropy),
+            retries: Arc::default(),
+        }
     }
 
     /// Runs `future` for at most `limit`.
@@ -122,7 +130,11 @@ mod controlled {
         /// Must be called inside a runtime.
         #[must_use]
         pub fn controlled(seed: u64) -> Self {
-            Self { clock: Arc::new(RuntimeClock::default()), entropy: Arc::new(Seeded(AtomicU64::new(seed))) }
+            Self {
+                clock: Arc::new(RuntimeClock::default()),
+                entropy: Arc::new(Seeded(AtomicU64::new(seed))),
+                retries: Arc::default(),
+            }
         }
     }
 

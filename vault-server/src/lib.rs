@@ -9,6 +9,7 @@ pub mod http;
 pub mod limits;
 pub mod log;
 pub mod logging;
+pub(crate) mod metrics;
 pub mod storage;
 pub mod traces;
 pub mod watched;

@@ -93,7 +93,7 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
     serve::raise_file_limit();
     let env = Env::real();
     let Opened { storage, accounts } = open_storage(&config, given.azure, &env).await?;
-    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage));
+    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage, &env));
     let options = Options {
         patience: config.request_timeout,
         max_puts_in_flight: config.storage.max_puts_in_flight(),

@@ -5,7 +5,7 @@ use vault_tests::replicas::free_port;
 use vault_tests::server::{Setup, temporary_directory};
 
 #[test]
-fn the_status_moves_to_the_internal_listener() {
+fn status_and_metrics_move_to_the_internal_listener() {
     let directory = temporary_directory();
     let port = free_port();
     let internal = format!("127.0.0.1:{port}");
@@ -16,7 +16,10 @@ fn the_status_moves_to_the_internal_listener() {
         assert_eq!((clients.get(path).status, internal.get(path).status), (200, 200), "{path}");
     }
     assert_eq!(internal.get("/status").expect(200).json()["role"], "leader");
-    clients.get("/status").expect_problem(404, "no_such_route");
+    let _ = internal.get("/metrics").expect(200);
+    for path in ["/status", "/metrics"] {
+        clients.get(path).expect_problem(404, "no_such_route");
+    }
     for path in ["/streams", "/streams/orders", "/streams/orders/messages", "/"] {
         internal.get(path).expect_problem(404, "no_such_route");
     }

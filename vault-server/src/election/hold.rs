@@ -38,9 +38,13 @@ impl Seat {
     ) -> Option<Fallen> {
         let fallen = tokio::select! {
             biased;
-            fallen = self.renew_on(lease, taken) => Some(fallen),
+            fallen = self.renew_on(lease, taken) => {
+                self.context().metrics.election.lost.add(1);
+                Some(fallen)
+            }
             fallen = self.lead_on(reign_over, lease, stop) => fallen,
         };
+        self.context().metrics.election.holds_nothing();
         if let Some(fallen) = &fallen {
             // Before anything that waits for storage, which may be what has failed.
             self.trouble(fallen.to_string());
@@ -58,6 +62,8 @@ impl Seat {
     /// Renews the lease until it is lost or may have run out.
     async fn renew_on(&self, lease: &LeaseId, taken: Duration) -> Fallen {
         let mut tenure = Tenure::taken(taken);
+        let metrics = &self.context().metrics.election;
+        metrics.holds_since(taken);
         let target = self.target();
         let mut why = "no answer came".to_owned();
         loop {
@@ -69,13 +75,18 @@ impl Seat {
             }
             let renewed = self.env().timeout(ends - sent, self.storage().renew_lease(&target, lease)).await;
             match renewed {
-                Ok(Ok(())) => tenure.renewed(sent),
+                Ok(Ok(())) => {
+                    tenure.renewed(sent);
+                    metrics.renewed.add(1);
+                    metrics.holds_since(sent);
+                }
                 Ok(Err(StorageError::PreconditionFailed | StorageError::LeaseHeld)) => {
                     return Fallen::LeaseLost;
                 }
                 Ok(Err(StorageError::NotFound)) => return Fallen::LeaderGone,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the lease could not be renewed, trying again");
+                    metrics.failed.add(1);
                     why = error.to_string();
                     tenure.not_renewed(self.now());
                 }
@@ -125,6 +136,7 @@ impl Seat {
             match self.storage().set_sequence_number(&self.blob, term, &before.etag, lease).await {
                 Ok(()) => {
                     self.seen.fetch_max(term.0, Ordering::Relaxed);
+                    self.context().metrics.election.terms.add(1);
                     let page = LeaderPage::decode(&before.bytes);
                     // Where nobody knows how many changes there were, a time is more than that many.
                     let changes = page.as_ref().map_or(self.env().clock.now().0, |page| page.changes);

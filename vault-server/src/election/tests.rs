@@ -62,7 +62,7 @@ impl Place {
     fn start_as(&self, prefix: &str, name: &str, vault_uid: Option<&str>) -> Server {
         let seed = name.bytes().map(u64::from).sum();
         let faulty = Arc::new(Faulty::new(Arc::clone(&self.memory), self.env.clone(), seed));
-        let counted = Arc::new(Counted::new(Arc::clone(&faulty)));
+        let counted = Arc::new(Counted::new(Arc::clone(&faulty), &self.env));
         let storage: Arc<dyn Storage> = counted.clone();
         let prefix = Prefix::new(prefix).unwrap();
         let (vault, over) = Vault::new(storage, self.env.clone(), prefix, Options::new(PATIENCE));

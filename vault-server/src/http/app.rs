@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use vault_format::ids::Timestamp;
 
 use crate::access::Access;
 use crate::election::standing::Standing;
 use crate::env::Env;
+use crate::http;
 use crate::http::forward::Peers;
+use crate::http::measured::HttpMetrics;
 use crate::http::read::feed::Feeds;
 use crate::http::tls::Tls;
 use crate::limits::REQUEST_BODIES_BYTES;
@@ -72,6 +75,10 @@ pub struct App {
     pub(crate) peers: Peers,
     /// What is written once for all who follow a stream.
     pub(crate) feeds: Feeds,
+    /// What the routes count.
+    pub(crate) metrics: HttpMetrics,
+    /// When this was made.
+    pub(crate) started: Timestamp,
 }
 
 impl fmt::Debug for App {
@@ -92,6 +99,7 @@ impl App {
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
         let peers = Peers::new(longest, settings.idle_timeout, &settings.trusted);
+        let started = env.clock.now();
         Arc::new(Self {
             vault,
             env,
@@ -103,6 +111,8 @@ impl App {
             standing,
             peers,
             feeds: Feeds::default(),
+            metrics: HttpMetrics::new(http::routes()),
+            started,
         })
     }
 

@@ -13,6 +13,7 @@
 //! | `append` | messages in |
 //! | `read` | messages out |
 //! | `direct` | where the messages stand in storage, and leave to read them there |
+//! | `metrics`, `measured` | what Prometheus asks for; what requests count |
 //! | `forward` | what a follower hands on to the leader |
 //! | [`status`] | probes, the status, the welcome |
 //! | [`serve`] | listening: connections are accepted, limited, ended |
@@ -26,6 +27,8 @@ mod connection;
 mod digest;
 mod direct;
 pub(crate) mod forward;
+mod measured;
+mod metrics;
 pub(crate) mod openapi;
 mod origin;
 pub mod problem;
@@ -56,24 +59,27 @@ use crate::http::openapi::Document;
 use crate::http::problem::{Code, Problem};
 use crate::traces;
 
-/// Every route for clients. The status is one of them unless it stands on a listener of its own.
+/// Every route for clients. Status and metrics are among them unless they stand on a listener of their own.
 pub fn router(app: Arc<App>) -> Router {
-    let mut routes = client_routes();
-    if !app.settings.internal_listener {
-        routes = routes.routes(routes!(status::status));
-    }
+    let routes = client_routes(!app.settings.internal_listener);
     with_fallbacks(routes.into())
         // The innermost first: what is handed on is told of by the leader, which carries it out.
         .layer(middleware::from_fn(authorize::tell))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), forward::forward))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize::authorize))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), traces::serve::serve))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), measured::measure))
         .with_state(app)
 }
 
-/// Every route for clients but the status, each with its description.
-fn client_routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+/// The routes that there are, as the router writes them.
+pub(crate) fn routes() -> impl Iterator<Item = String> {
+    client_routes(true).into_openapi().paths.paths.into_keys()
+}
+
+/// Every route for clients, each with its description, with or without those for whoever watches over the server.
+fn client_routes(watched_here: bool) -> OpenApiRouter<Arc<App>> {
+    let routes = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(status::welcome))
         .routes(routes!(status::live))
         .routes(routes!(status::ready))
@@ -81,7 +87,12 @@ fn client_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(streams::list))
         .routes(routes!(streams::describe, streams::create, streams::change, streams::delete))
         .routes(routes!(read::read, append::append))
-        .routes(routes!(direct::plan))
+        .routes(routes!(direct::plan));
+    if watched_here {
+        routes.routes(routes!(status::status)).routes(routes!(metrics::metrics))
+    } else {
+        routes
+    }
 }
 
 /// Routes for whoever watches over the server, inside the cluster.
@@ -89,8 +100,12 @@ pub fn internal_router(app: Arc<App>) -> Router {
     let router = Router::new()
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
-        .route("/status", get(status::status));
-    with_fallbacks(router).layer(Extension(Caller::anybody())).with_state(app)
+        .route("/status", get(status::status))
+        .route("/metrics", get(metrics::metrics));
+    with_fallbacks(router)
+        .layer(Extension(Caller::anybody()))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), measured::measure))
+        .with_state(app)
 }
 
 fn with_fallbacks(router: Router<Arc<App>>) -> Router<Arc<App>> {

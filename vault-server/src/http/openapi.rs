@@ -14,10 +14,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
-use utoipa_axum::routes;
 
+use crate::http::client_routes;
 use crate::http::problem::Shown;
-use crate::http::{client_routes, status};
 
 /// What holds for the whole document.
 #[derive(OpenApi)]
@@ -61,7 +60,7 @@ impl Modify for Schemes {
 )]
 pub(crate) async fn document() -> impl IntoResponse {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-        let openapi = client_routes().routes(routes!(status::status)).into_openapi();
+        let openapi = client_routes(true).into_openapi();
         openapi.to_pretty_json().expect("the document is made of texts").into()
     });
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())

@@ -216,10 +216,13 @@ impl fmt::Display for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
-        let (_, status, _, _) = self.code.row();
+        let code = self.code;
+        let (_, status, _, _) = code.row();
         let retry_after_seconds = self.retry_after_seconds;
         let mut response = Response::new(Body::from(self.document()));
         *response.status_mut() = status;
+        // For whoever counts refusals.
+        response.extensions_mut().insert(code);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {

@@ -18,6 +18,7 @@ use vault_format::limits::{BLOCK_BYTES, HEADER_BYTES};
 use crate::limits::{COUNTED_PIECE_BYTES, READ_MEMORY_WAIT};
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::store::{Segment, Store};
+use crate::metrics::log::Lookups;
 
 /// Batches that follow each other in one block, verified. Of a filler only the first page is there, as it is stored.
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ impl Weighter<BlockKey, Batches> for ByBytes {
 pub(crate) struct Blocks {
     cache: Cache<BlockKey, Batches, ByBytes>,
     memory: Arc<Semaphore>,
+    pub(crate) lookups: Lookups,
 }
 
 /// Bytes that count against the readers' memory as long as anybody holds them.
@@ -101,6 +103,7 @@ impl Blocks {
         Self {
             cache: Cache::with_weighter(blocks, cache_bytes, ByBytes),
             memory: Arc::new(Semaphore::new(memory_bytes)),
+            lookups: Lookups::default(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Blocks {
     ) -> Result<Batches, ReadError> {
         let key = (store.id, segment.base, block);
         if let Some(block) = self.cache.get(&key) {
+            self.lookups.cache.add(1);
             return Ok(block);
         }
         // Waited for here, so that those who wait for memory do so at the same time and not one after the other.
@@ -134,6 +138,11 @@ impl Blocks {
     ) -> Result<Batches, ReadError> {
         let permit = self.permit(store, end.0 - chain.position.0).await?;
         self.load(store, segment, Some(chain), chain.position..end, permit).await
+    }
+
+    /// Bytes in the cache.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cache.weight()
     }
 
     /// Forgets a stream's blocks.
@@ -198,6 +207,7 @@ impl Blocks {
         Range { start: from, end: to }: Range<Position>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Batches, ReadError> {
+        self.lookups.storage.add(1);
         let corrupt =
             |position, detail: String| StreamFault::Corrupt { segment: segment.base, position, detail };
         let present = to.min(Position(segment.bytes));

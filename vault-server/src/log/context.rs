@@ -17,6 +17,7 @@ use crate::log::blocks::Blocks;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::store::HeadCache;
+use crate::metrics::Metrics;
 use crate::storage::Storage;
 
 /// What the one who starts a vault may choose.
@@ -69,6 +70,7 @@ pub(crate) struct Context {
     pub(crate) announced: watch::Sender<Option<u64>>,
     /// Every stream's task, awaited at the end.
     pub(crate) tasks: TaskTracker,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Context {
@@ -94,6 +96,7 @@ impl Context {
             deletions: AtomicUsize::new(0),
             announced: watch::Sender::new(None),
             tasks: TaskTracker::new(),
+            metrics: Arc::default(),
         };
         (Arc::new(context), reign_over)
     }

@@ -5,7 +5,7 @@
 //! that was acknowledged before it looked is in it.
 
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use vault_format::chain::Chain;
@@ -38,6 +38,8 @@ pub(crate) struct Follower {
     looks: Fresh<Result<(), Unusable>>,
     /// Whether the last segment is sealed and the next one has not been seen.
     sealed: AtomicBool,
+    /// When the last look began that succeeded, in ms on the monotonic clock.
+    seen_ms: AtomicU64,
 }
 
 /// What stands at a place.
@@ -51,8 +53,22 @@ enum Step {
 }
 
 impl Follower {
-    pub(crate) fn new(recovered: &Recovered) -> Self {
-        Self { looks: Fresh::default(), sealed: AtomicBool::new(recovered.sealed) }
+    /// Goes on from what was found by looks that began at `seen` or later.
+    pub(crate) fn new(recovered: &Recovered, seen: Duration) -> Self {
+        let sealed = AtomicBool::new(recovered.sealed);
+        let follower = Self { looks: Fresh::default(), sealed, seen_ms: AtomicU64::default() };
+        follower.saw(seen);
+        follower
+    }
+
+    /// How long ago the last look began that showed where the log ends.
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.seen_ms.load(Ordering::Relaxed)))
+    }
+
+    fn saw(&self, began: Duration) {
+        let began_ms = u64::try_from(began.as_millis()).expect("a server runs for less than 2^64 ms");
+        self.seen_ms.store(began_ms, Ordering::Relaxed);
     }
 
     /// Moves the tail forward as far as the log goes by now; a look that began at most `may_be_old` ago will do. Fails
@@ -62,6 +78,15 @@ impl Follower {
     }
 
     async fn look(&self, reader: &Reader) -> Result<(), Unusable> {
+        let began = reader.store.env.clock.monotonic();
+        let looked = self.look_now(reader).await;
+        if looked.is_ok() {
+            self.saw(began);
+        }
+        looked
+    }
+
+    async fn look_now(&self, reader: &Reader) -> Result<(), Unusable> {
         let mut read_bytes = FOLLOW_READ_BYTES;
         loop {
             let Some(segment) = self.segment(reader).await? else { return Ok(()) };

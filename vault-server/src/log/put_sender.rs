@@ -7,6 +7,7 @@ use vault_format::ids::{Position, Term};
 
 use crate::env::Env;
 use crate::log::retry::Backoff;
+use crate::metrics::log::StreamMetrics;
 use crate::storage::{BlobName, Storage, StorageError};
 
 /// How a put ended. There is no other way: anything else is sent again.
@@ -28,11 +29,13 @@ pub(crate) struct PutSender {
     pub(crate) blob: BlobName,
     pub(crate) term: Term,
     pub(crate) stalled: Stalled,
+    pub(crate) metrics: Arc<StreamMetrics>,
 }
 
 impl PutSender {
     /// Sends the same bytes to the same place, so that a copy which lands late changes nothing.
     pub(crate) async fn send(self, position: Position, bytes: Bytes) -> PutOutcome {
+        let sent = self.env.clock.monotonic();
         let mut backoff = Backoff::default();
         let mut troubled = false;
         loop {
@@ -43,6 +46,7 @@ impl PutSender {
                         tracing::info!(blob = %self.blob, %position, "storage takes writes again");
                         self.show(None);
                     }
+                    self.metrics.put_stored(self.env.clock.monotonic().saturating_sub(sent));
                     return PutOutcome::Stored;
                 }
                 Err(StorageError::PreconditionFailed | StorageError::LeaseHeld) => return PutOutcome::Outrun,

@@ -70,6 +70,15 @@ impl Reader {
         segments.first().map_or(Offset::ZERO, |segment| segment.base)
     }
 
+    /// How many segments there are, and the bytes in them up to the tail, as far as segments are used up.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        let (segments, tail) = (self.segments(), self.tail());
+        let bytes = |segment: &Segment| {
+            if segment.base == tail.segment { tail.chain.position.0 } else { segment.bytes }
+        };
+        (segments.len(), segments.iter().map(bytes).sum())
+    }
+
     /// The place in front of the batch that holds `offset`, or of the tail.
     pub(crate) async fn seek_offset(&self, offset: Offset) -> Result<Cursor, ReadError> {
         let (tail, first_offset) = (self.tail(), self.first_offset());
@@ -190,6 +199,7 @@ impl Reader {
             return Ok(None);
         }
         if let Some(put) = self.shown.recent.at(segment, position) {
+            self.blocks.lookups.recent.add(1);
             let (before, after, seals) = (put.before, put.after, put.seals);
             let batches = Batches { segment, bytes: put.bytes, before, after, seals, damage: None };
             return batches.starting_at(chain).map(Some).ok_or_else(|| misplaced(segment, chain));

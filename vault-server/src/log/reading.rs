@@ -16,17 +16,27 @@ use crate::log::reader::{Cursor, Reader};
 use crate::log::segments::{SegmentExtent, extents};
 use crate::log::stream::{Freshness, OpenStream, Stream};
 use crate::log::tail::Tail;
+use crate::metrics::log::Reading;
 
 /// Reads a stream. What it reads is a prefix of the log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StreamReader {
     stream: Arc<Stream>,
     open: Arc<OpenStream>,
+    _reading: Option<Reading>,
+}
+
+impl Clone for StreamReader {
+    /// Of the clones of a reader the first alone counts as a read that goes on.
+    fn clone(&self) -> Self {
+        Self { stream: Arc::clone(&self.stream), open: Arc::clone(&self.open), _reading: None }
+    }
 }
 
 impl StreamReader {
     pub(crate) fn new(stream: Arc<Stream>, open: Arc<OpenStream>) -> Self {
-        Self { stream, open }
+        let reading = Some(stream.begin_reading());
+        Self { stream, open, _reading: reading }
     }
 
     /// The stream.
@@ -56,11 +66,7 @@ impl StreamReader {
     /// How many segments there are, and the bytes in them up to the tail, as far as segments are used up.
     #[must_use]
     pub fn size(&self) -> (usize, u64) {
-        let (segments, tail) = (self.open.reader.segments(), self.tail());
-        let bytes = |segment: &crate::log::store::Segment| {
-            if segment.base == tail.segment { tail.chain.position.0 } else { segment.bytes }
-        };
-        (segments.len(), segments.iter().map(bytes).sum())
+        self.open.reader.size()
     }
 
     /// Where the messages from `from` on stand, segment by segment, at most `limit` of them: up to the tail, or without

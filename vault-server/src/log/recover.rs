@@ -412,6 +412,7 @@ async fn set_aside(
     let blob = BlobName { container: store.container.clone(), name };
     tracing::warn!(%blob, bytes = copy.len(), "setting aside what was written beyond the tail and never acknowledged");
     until_definite(&store.env, || store.storage.put_block_blob(&blob, copy.clone())).await?;
+    store.metrics.set_aside(copy.len());
     let kept = store.asides().await?;
     for old in kept.iter().take(kept.len().saturating_sub(ASIDES_KEPT)) {
         match until_definite(&store.env, || store.storage.delete_blob(old, None)).await {
@@ -430,7 +431,10 @@ async fn clear(
     range: std::ops::Range<u64>,
 ) -> Result<(), RecoverError> {
     match store.storage.clear_pages(&store.blob(segment.base), range, reign.term).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            store.metrics.cleared();
+            Ok(())
+        }
         Err(StorageError::PreconditionFailed | StorageError::LeaseHeld) => {
             Err(RecoverError::Reign(ReignEnd::Outrun(None)))
         }

@@ -21,6 +21,7 @@ impl Default for Backoff {
 
 impl Backoff {
     pub(crate) async fn wait(&mut self, env: &Env) {
+        env.retries.add(1);
         let wait = env.jitter(Duration::from_millis(self.next_ms));
         self.next_ms = (self.next_ms * 2).min(RETRY_LONGEST_MS);
         env.clock.sleep(wait).await;

@@ -12,6 +12,7 @@ use vault_format::names::{ContainerName, SegmentName, aside_prefix};
 
 use crate::env::Env;
 use crate::log::retry::until_definite;
+use crate::metrics::log::StreamMetrics;
 use crate::storage::{BlobName, Storage, StorageError};
 
 /// A segment as it was listed or made.
@@ -63,6 +64,7 @@ pub(crate) struct Store {
     pub(crate) env: Env,
     pub(crate) container: ContainerName,
     pub(crate) id: StreamId,
+    pub(crate) metrics: Arc<StreamMetrics>,
 }
 
 impl Store {

@@ -12,6 +12,7 @@
 
 mod append;
 mod life;
+pub(crate) mod measured;
 
 pub use append::Append;
 
@@ -40,6 +41,7 @@ use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
 use crate::log::writer::{AppendRequest, Command};
+use crate::metrics::log::StreamMetrics;
 use crate::storage::{ReadAccess, StorageError};
 
 /// What a stream is like at the moment.
@@ -139,12 +141,15 @@ pub struct Stream {
     locating: tokio::sync::Mutex<()>,
     /// Somebody wanted it deleted, whatever came of it.
     deletion_tried: AtomicBool,
+    /// Counted here, whether the stream is open or not.
+    metrics: Arc<StreamMetrics>,
 }
 
 impl Stream {
     pub(crate) fn new(context: Arc<Context>, name: StreamName, meta: StreamMeta) -> Arc<Self> {
         let rate = Rate::new(meta.settings.append_bytes_per_second, context.env.clock.monotonic());
         Arc::new(Self {
+            metrics: StreamMetrics::new(&context.metrics),
             container: context.prefix.container(&name),
             name,
             context,

@@ -313,6 +313,7 @@ impl Writer {
             blob: self.parts.store.blob(base),
             term: self.parts.reign.term,
             stalled: Arc::clone(&self.parts.shown.stalled),
+            metrics: Arc::clone(&self.parts.store.metrics),
         };
         if !self.parts.put_interval.is_zero() {
             self.pause = Some(env.clock.sleep(self.parts.put_interval));
@@ -389,6 +390,8 @@ impl Writer {
             let Some(InFlight { put, before, .. }) = self.in_flight.pop_front() else { break };
             self.oldest_put += 1;
             appender.settle(&put);
+            let messages = put.after.next_offset.0 - before.next_offset.0;
+            self.parts.store.metrics.settled(put.requests.len(), messages, put.bytes.len());
             let shown = &self.parts.shown;
             let recent = RecentPut {
                 segment: segment.base,

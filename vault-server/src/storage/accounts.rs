@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn two() -> Two {
-        let new = || Arc::new(Counted::new(Arc::new(MemoryStorage::new(Env::real()))));
+        let new = || Arc::new(Counted::new(Arc::new(MemoryStorage::new(Env::real())), &Env::real()));
         let (one, two) = (new(), new());
         let both = Accounts::new(vec![("one".to_owned(), one.clone()), ("two".to_owned(), two.clone())]);
         Two { one, two, both }

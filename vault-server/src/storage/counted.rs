@@ -1,4 +1,4 @@
-//! Counts the requests to another backend, for status pages and benchmarks.
+//! Counts the requests to another backend, for status pages, metrics and benchmarks.
 
 use std::future::Future;
 use std::ops::Range;
@@ -12,17 +12,21 @@ use opentelemetry::trace::SpanKind;
 use vault_format::ids::{Position, Term};
 use vault_format::names::ContainerName;
 
+use super::ended::Ended;
 use super::operation::Operation;
 use super::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
     ReadAccess, Storage, StorageError,
 };
+use crate::env::Env;
 use crate::traces;
 
-/// Another backend, and how many requests it was sent.
+/// Another backend, how many requests it was sent, and how they ended.
 #[derive(Debug)]
 pub struct Counted<S: ?Sized> {
     counts: [AtomicU64; Operation::ALL.len()],
+    ended: Ended,
+    env: Env,
     inner: Arc<S>,
 }
 
@@ -56,10 +60,11 @@ impl Counts {
 }
 
 impl<S: ?Sized> Counted<S> {
-    /// Counts the requests to `inner` that go through the answer.
+    /// Counts the requests to `inner` that go through the answer, and how long they take by the clock of `env`.
     #[must_use]
-    pub fn new(inner: Arc<S>) -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), inner }
+    pub fn new(inner: Arc<S>, env: &Env) -> Self {
+        let counts = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { counts, ended: Ended::default(), env: env.clone(), inner }
     }
 
     /// The requests up to now.
@@ -68,24 +73,33 @@ impl<S: ?Sized> Counted<S> {
         Counts(std::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed)))
     }
 
-    async fn call<T>(
+    /// How requests have ended up to now.
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
+    async fn run<T>(
         &self,
         operation: Operation,
         request: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
         self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
-        traces::part(operation.as_str(), SpanKind::Client, Vec::new, request).await
+        let clock = &self.env.clock;
+        let (sent, ending) = (clock.monotonic(), self.ended.begin(operation));
+        let answer = traces::part(operation.as_str(), SpanKind::Client, Vec::new, request).await;
+        ending.answered(answer.as_ref().err(), clock.monotonic().saturating_sub(sent));
+        answer
     }
 }
 
 #[async_trait]
 impl<S: Storage + ?Sized> Storage for Counted<S> {
     async fn create_container(&self, name: &ContainerName, metadata: &Metadata) -> Result<(), StorageError> {
-        self.call(Operation::CreateContainer, self.inner.create_container(name, metadata)).await
+        self.run(Operation::CreateContainer, self.inner.create_container(name, metadata)).await
     }
 
     async fn container_metadata(&self, name: &ContainerName) -> Result<Metadata, StorageError> {
-        self.call(Operation::ContainerMetadata, self.inner.container_metadata(name)).await
+        self.run(Operation::ContainerMetadata, self.inner.container_metadata(name)).await
     }
 
     async fn set_container_metadata(
@@ -94,16 +108,16 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         metadata: &Metadata,
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
-        self.call(Operation::SetContainerMetadata, self.inner.set_container_metadata(name, metadata, lease))
+        self.run(Operation::SetContainerMetadata, self.inner.set_container_metadata(name, metadata, lease))
             .await
     }
 
     async fn delete_container(&self, name: &ContainerName, lease: &LeaseId) -> Result<(), StorageError> {
-        self.call(Operation::DeleteContainer, self.inner.delete_container(name, lease)).await
+        self.run(Operation::DeleteContainer, self.inner.delete_container(name, lease)).await
     }
 
     async fn list_containers(&self, prefix: &str) -> Result<Vec<ContainerEntry>, StorageError> {
-        self.call(Operation::ListContainers, self.inner.list_containers(prefix)).await
+        self.run(Operation::ListContainers, self.inner.list_containers(prefix)).await
     }
 
     async fn create_page_blob(
@@ -112,11 +126,11 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         bytes: u64,
         sequence_number: Term,
     ) -> Result<ETag, StorageError> {
-        self.call(Operation::CreatePageBlob, self.inner.create_page_blob(blob, bytes, sequence_number)).await
+        self.run(Operation::CreatePageBlob, self.inner.create_page_blob(blob, bytes, sequence_number)).await
     }
 
     async fn properties(&self, blob: &BlobName) -> Result<BlobProperties, StorageError> {
-        self.call(Operation::Properties, self.inner.properties(blob)).await
+        self.run(Operation::Properties, self.inner.properties(blob)).await
     }
 
     async fn put_pages(
@@ -127,23 +141,23 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         fence: Term,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        self.call(Operation::PutPages, self.inner.put_pages(blob, position, bytes, fence, lease)).await
+        self.run(Operation::PutPages, self.inner.put_pages(blob, position, bytes, fence, lease)).await
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
-        self.call(Operation::ClearPages, self.inner.clear_pages(blob, range, fence)).await
+        self.run(Operation::ClearPages, self.inner.clear_pages(blob, range, fence)).await
     }
 
     async fn read(&self, blob: &BlobName, range: Range<u64>) -> Result<BlobRead, StorageError> {
-        self.call(Operation::Read, self.inner.read(blob, range)).await
+        self.run(Operation::Read, self.inner.read(blob, range)).await
     }
 
     async fn page_ranges(&self, blob: &BlobName, range: Range<u64>) -> Result<Vec<Range<u64>>, StorageError> {
-        self.call(Operation::PageRanges, self.inner.page_ranges(blob, range)).await
+        self.run(Operation::PageRanges, self.inner.page_ranges(blob, range)).await
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        self.call(Operation::RaiseSequenceNumber, self.inner.raise_sequence_number(blob, at_least)).await
+        self.run(Operation::RaiseSequenceNumber, self.inner.raise_sequence_number(blob, at_least)).await
     }
 
     async fn set_sequence_number(
@@ -153,12 +167,12 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         if_match: &ETag,
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
-        self.call(Operation::SetSequenceNumber, self.inner.set_sequence_number(blob, number, if_match, lease))
+        self.run(Operation::SetSequenceNumber, self.inner.set_sequence_number(blob, number, if_match, lease))
             .await
     }
 
     async fn put_block_blob(&self, blob: &BlobName, bytes: Bytes) -> Result<(), StorageError> {
-        self.call(Operation::PutBlockBlob, self.inner.put_block_blob(blob, bytes)).await
+        self.run(Operation::PutBlockBlob, self.inner.put_block_blob(blob, bytes)).await
     }
 
     async fn list_blobs(
@@ -166,31 +180,31 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         container: &ContainerName,
         prefix: &str,
     ) -> Result<Vec<BlobEntry>, StorageError> {
-        self.call(Operation::ListBlobs, self.inner.list_blobs(container, prefix)).await
+        self.run(Operation::ListBlobs, self.inner.list_blobs(container, prefix)).await
     }
 
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError> {
-        self.call(Operation::DeleteBlob, self.inner.delete_blob(blob, if_match)).await
+        self.run(Operation::DeleteBlob, self.inner.delete_blob(blob, if_match)).await
     }
 
     async fn acquire_lease(&self, target: &LeaseTarget, duration: Duration) -> Result<LeaseId, StorageError> {
-        self.call(Operation::AcquireLease, self.inner.acquire_lease(target, duration)).await
+        self.run(Operation::AcquireLease, self.inner.acquire_lease(target, duration)).await
     }
 
     async fn renew_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
-        self.call(Operation::RenewLease, self.inner.renew_lease(target, lease)).await
+        self.run(Operation::RenewLease, self.inner.renew_lease(target, lease)).await
     }
 
     async fn release_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
-        self.call(Operation::ReleaseLease, self.inner.release_lease(target, lease)).await
+        self.run(Operation::ReleaseLease, self.inner.release_lease(target, lease)).await
     }
 
     async fn break_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
-        self.call(Operation::BreakLease, self.inner.break_lease(blob, if_match)).await
+        self.run(Operation::BreakLease, self.inner.break_lease(blob, if_match)).await
     }
 
     async fn grant_reads(&self, container: &ContainerName) -> Result<ReadAccess, StorageError> {
-        self.call(Operation::GrantReads, self.inner.grant_reads(container)).await
+        self.run(Operation::GrantReads, self.inner.grant_reads(container)).await
     }
 
     fn leases_last(&self) -> bool {
@@ -201,12 +215,11 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::Env;
     use crate::storage::memory::MemoryStorage;
 
     #[tokio::test]
     async fn every_request_is_counted_by_its_kind_also_a_failed_one() {
-        let counted = Counted::new(Arc::new(MemoryStorage::new(Env::real())));
+        let counted = Counted::new(Arc::new(MemoryStorage::new(Env::real())), &Env::real());
         let name = ContainerName::listed("abc").unwrap();
         counted.create_container(&name, &Metadata::new()).await.unwrap();
         let before = counted.snapshot();
@@ -220,8 +233,8 @@ mod tests {
     #[tokio::test]
     async fn the_suite_passes_through_it() {
         let env = Env::real();
-        let storage =
-            || Arc::new(Counted::new(Arc::new(MemoryStorage::new(Env::real())))) as Arc<dyn Storage>;
+        let memory = || Arc::new(MemoryStorage::new(Env::real()));
+        let storage = || Arc::new(Counted::new(memory(), &Env::real())) as Arc<dyn Storage>;
         crate::storage::conformance::run(&env, "counted-", storage).await;
     }
 }

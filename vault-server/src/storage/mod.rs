@@ -9,7 +9,7 @@
 //! | [`mod@file`] | one directory; the embedded default |
 //! | [`azure`] | one Azure storage account |
 //! | [`accounts`] | several storages as one |
-//! | [`counted`] | counts the requests to another backend |
+//! | [`counted`], `ended` | counts the requests to another backend; how they ended |
 //! | [`faulty`] | fails, delays and tears the requests to another backend, for tests |
 //! | [`conformance`] | the suite |
 //! | [`operation`] | the requests, by name |
@@ -34,6 +34,7 @@ pub mod azure;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod counted;
+mod ended;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 pub mod file;

@@ -35,7 +35,8 @@ fn memory() -> Memory {
 /// A server that is told by `standing` who leads, or takes part in the election where there is none.
 async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> Peer {
     let env = Env::real();
-    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(Arc::clone(memory) as Arc<dyn Storage>));
+    let storage: Arc<Counted<dyn Storage>> =
+        Arc::new(Counted::new(Arc::clone(memory) as Arc<dyn Storage>, &env));
     let prefix = Prefix::new("mv-").unwrap();
     let options = Options::new(Duration::from_secs(5));
     let (vault, over) = Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix, options);

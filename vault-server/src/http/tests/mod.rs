@@ -5,6 +5,7 @@ mod compression;
 mod events;
 mod forward;
 mod headers;
+mod metrics;
 mod openapi;
 mod origin;
 mod owners;
@@ -104,7 +105,7 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
 
 fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Election) {
     let storage: Arc<Counted<dyn Storage>> =
-        Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone()))));
+        Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone())), &env));
     let options = Options::new(Duration::from_secs(5));
     let prefix = Prefix::new("mv-").unwrap();
     let (vault, over) = Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix, options);

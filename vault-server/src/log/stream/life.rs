@@ -105,14 +105,16 @@ impl Stream {
         let meta = meta::read(&self.context, &self.container).await?;
         self.set_meta(meta.clone());
         let (storage, env) = (Arc::clone(&self.context.storage), self.context.env.clone());
-        Ok((Store { storage, env, container: self.container.clone(), id: meta.id }, meta.begun))
+        let (container, metrics) = (self.container.clone(), Arc::clone(&self.metrics));
+        Ok((Store { storage, env, container, id: meta.id, metrics }, meta.begun))
     }
 
     /// The stream as a follower reads it, found now.
     pub(super) async fn follow(&self) -> Result<OpenStream, Unusable> {
+        let began = self.context.env.clock.monotonic();
         let (store, begun) = self.store().await?;
         let recovered = locate(&store, begun).await?;
-        let follower = Some(Follower::new(&recovered));
+        let follower = Some(Follower::new(&recovered, began));
         let reader = self.reader_at(store, &recovered);
         let fault = Mutex::new(recovered.fault);
         Ok(OpenStream { reader, requests: None, term: None, follower, fault, confirmed: Fresh::default() })

@@ -6,6 +6,7 @@ mod compression;
 mod crashes;
 mod damage;
 mod following;
+mod measured;
 mod producers;
 mod takeover;
 
