@@ -509,3 +509,44 @@ pub const MAX_TRACE_LINKS: usize = 128;
 
 /// How long the last traces may take to be sent at the end.
 pub const TRACES_FLUSH: Duration = Duration::from_secs(3);
+// --- retention ---
+
+/// A segment is sealed early when its first message is older than this part of the retention age, or when it is longer
+/// than this part of the retention bytes: so much is kept beyond what was asked for.
+pub const RETENTION_PARTS: u64 = 10;
+
+/// How often a writer looks whether a segment is to be sealed or deleted: after a hundredth of the retention age, but
+/// not more often and not more seldom than this.
+pub const RETENTION_LOOK_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// The part of the retention age after which a writer looks.
+pub const RETENTION_LOOK_PARTS: u32 = 100;
+
+/// How soon the deletion of a segment that storage refused is tried again.
+pub const RETENTION_DELETE_AGAIN: Duration = Duration::from_secs(30);
+
+/// A wall clock that is ahead of the monotonic one by more than this has jumped.
+pub const CLOCK_JUMP: Duration = Duration::from_secs(60);
+
+/// How long a wall clock must have stood ahead before retention goes by it.
+pub const CLOCK_JUMP_STANDS: Duration = Duration::from_secs(3_600);
+
+/// How old a follower's list of segments may be, of a stream with retention that is read.
+pub const FOLLOWED_LIST_MAY_BE_OLD: Duration = Duration::from_secs(10);
+
+/// How many times a look at a stream begins anew because retention has deleted what it was looking at.
+pub const OVERTAKEN_TRIES: usize = 3;
+
+/// How many sealed segments of a stream are looked at in parallel to find out where they end.
+pub const ENDS_FOUND_AT_ONCE: usize = 8;
+
+/// How long a description of a stream waits for the sizes of its segments; unknown ones count as full.
+pub const SIZE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many batches are looked at to find a segment's first message: no more than a few come before it.
+pub const FIRST_MESSAGE_HOPS: usize = 64;
+
+const _: () = assert!(CLOCK_JUMP.as_secs() < CLOCK_JUMP_STANDS.as_secs());
+/// A segment is sealed early while it is still young.
+const _: () = assert!(RETENTION_LOOK_PARTS as u64 > RETENTION_PARTS);
+const _: () = assert!(RETENTION_LOOK_EVERY.start().as_secs() * RETENTION_PARTS <= *RETENTION_SECONDS.start());

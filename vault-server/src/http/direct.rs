@@ -101,7 +101,7 @@ pub(crate) async fn plan(
     if from > end_offset {
         return Err(ReadError::BeyondTail { end_offset }.into());
     }
-    let extents = reader.segments(from, live, limit);
+    let extents = reader.segments(from, live, limit).await?;
     let next_offset = extents.last().map_or(from, |last| last.next_offset);
     let segment = |SegmentExtent { blob, first_offset, next_offset, end, sealed }| Segment {
         url: format!("{container_url}/{blob}"),

@@ -97,6 +97,7 @@ codes! {
     StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, true, "The storage does not answer";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, true, "Too much is being read";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, true, "This server cannot serve reads now";
+    StreamFull = "stream_full", INSUFFICIENT_STORAGE, false, "The stream takes as much as it may";
     StorageFull = "storage_full", INSUFFICIENT_STORAGE, true, "The storage is full";
 }
 
@@ -288,6 +289,7 @@ impl From<AppendError> for Problem {
             AppendError::RateExceeded { retry_after_seconds } => {
                 Self { retry_after_seconds, ..Self::new(Code::RateExceeded, detail) }
             }
+            AppendError::StreamFull { .. } => Self::new(Code::StreamFull, detail),
             AppendError::StorageFull(_) => Self::new(Code::StorageFull, detail),
             AppendError::Producer(refused) => refused.into(),
             AppendError::OffsetsExhausted => Self::new(Code::OffsetsExhausted, detail),

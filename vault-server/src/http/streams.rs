@@ -162,7 +162,10 @@ pub(crate) async fn describe(
         Err(error) => return Err(error.into()),
     };
     let summary = Summary::of(&stream);
-    let extent = reader.map(|reader| (reader.first_offset(), reader.tail(), reader.size()));
+    let extent = match reader {
+        Some(reader) => Some((reader.first_offset(), reader.tail(), reader.size().await)),
+        None => None,
+    };
     let description = Description {
         summary,
         first_offset: extent.map(|(first, _, _)| first.0),

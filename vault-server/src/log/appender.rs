@@ -29,6 +29,8 @@ pub(crate) trait Queued {
     fn records(&self) -> &[u8];
     fn record_count(&self) -> u32;
     fn expected_offset(&self) -> Option<Offset>;
+    /// The stream's limit on its bytes, where the request may not be put because of it.
+    fn no_room(&self) -> Option<u64>;
 }
 
 /// Where a request was put.
@@ -64,6 +66,8 @@ pub(crate) enum Misfit<R> {
     /// It insists on another offset than the one that it would have got.
     OtherOffset(R, Offset),
     OffsetsExhausted(R),
+    /// There is no room for it in the stream, which may have so many bytes.
+    NoRoom(R, u64),
     /// Its producer has sent it before, and it was put then.
     Repeated(R, Appended),
     /// Its producer may not send it now.
@@ -172,22 +176,49 @@ impl Appender {
     /// Builds a put that puts the acknowledged messages on record as committed.
     pub(crate) fn build_commit<R: Queued>(&mut self) -> Put<R> {
         assert!(self.wants_commit() && self.in_flight == 0);
-        let mut bytes = Vec::new();
-        let (position, snapshot) = (self.chain.position, self.snapshot());
-        let mut writer = BatchWriter {
+        let full = room_in_block(self.chain.position, self.segment_bytes) < PAGE_BYTES;
+        if full { self.build_seal() } else { self.build_record() }
+    }
+
+    /// Whether the segment holds a batch, and one on whose record that is committed.
+    pub(crate) fn has_foothold(&self) -> bool {
+        self.recorded > Position::ZERO
+    }
+
+    /// Builds a put that leads to [`Appender::has_foothold`]: the snapshot at the segment's head, or a commit behind it.
+    pub(crate) fn build_foothold<R: Queued>(&mut self) -> Put<R> {
+        assert!(!self.has_foothold() && !self.wants_commit() && self.in_flight == 0 && !self.sealed);
+        self.build_record()
+    }
+
+    /// Builds a put that ends the segment here. The caller knows that it holds a message.
+    pub(crate) fn build_seal<R: Queued>(&mut self) -> Put<R> {
+        assert!(self.in_flight < MAX_PUTS_IN_FLIGHT && !self.sealed);
+        self.sealed = true;
+        let snapshot = self.snapshot();
+        self.build_without_messages(|writer| {
+            snapshot.into_iter().for_each(|payload| writer.encoded_snapshot(&payload));
+            writer.seal();
+        })
+    }
+
+    /// Builds a put that says what is committed: the snapshot where a block begins, else a commit.
+    fn build_record<R: Queued>(&mut self) -> Put<R> {
+        let snapshot = self.snapshot();
+        self.build_without_messages(|writer| match snapshot {
+            Some(payload) => writer.encoded_snapshot(&payload),
+            None => writer.commit(),
+        })
+    }
+
+    fn build_without_messages<R: Queued>(&mut self, write: impl FnOnce(&mut BatchWriter<'_>)) -> Put<R> {
+        let (position, mut bytes) = (self.chain.position, Vec::new());
+        write(&mut BatchWriter {
             chain: &mut self.chain,
             fence: self.term,
             committed: self.settled.position,
             out: &mut bytes,
-        };
-        if let Some(payload) = snapshot {
-            writer.encoded_snapshot(&payload);
-        } else if room_in_block(position, self.segment_bytes) < PAGE_BYTES {
-            writer.seal();
-            self.sealed = true;
-        } else {
-            writer.commit();
-        }
+        });
         self.sent(position, bytes, Vec::new())
     }
 

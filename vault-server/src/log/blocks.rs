@@ -91,6 +91,18 @@ struct Counted {
     _permit: OwnedSemaphorePermit,
 }
 
+/// The first `length` of these bytes. Where that is little of them, as in a segment that was sealed early, the rest is
+/// given back.
+fn counted(bytes: &Bytes, length: usize, mut permit: OwnedSemaphorePermit) -> Counted {
+    let (held, bytes) = if length > bytes.len() / 2 {
+        (bytes.len(), bytes.slice(..length))
+    } else {
+        (length, Bytes::copy_from_slice(&bytes[..length]))
+    };
+    drop(permit.split(permit.num_permits().saturating_sub(held)));
+    Counted { bytes, _permit: permit }
+}
+
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
@@ -231,7 +243,7 @@ impl Blocks {
         match damage {
             Some(damage) if length == 0 => Err(damage.into()),
             damage => {
-                let bytes = Bytes::from_owner(Counted { bytes: bytes.slice(..length), _permit: permit });
+                let bytes = Bytes::from_owner(counted(&bytes, length, permit));
                 let damage = damage.map(Box::new);
                 Ok(Batches { segment: segment.base, bytes, before, after, seals, damage })
             }

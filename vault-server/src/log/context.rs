@@ -1,7 +1,7 @@
 //! What all streams of a vault share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -16,6 +16,7 @@ use crate::limits::{
 use crate::log::blocks::Blocks;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retention::steady::SteadyClock;
 use crate::log::store::HeadCache;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) recent: Arc<RecentBudget>,
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) heads: Arc<HeadCache>,
+    /// The time that retention goes by.
+    pub(crate) steady: Arc<Mutex<SteadyClock>>,
     /// The term under which this server leads, while it does.
     pub(crate) reign: watch::Sender<Option<Reign>>,
     /// Tells the election that a reign is over; more than one notice is as good as one.
@@ -81,6 +84,7 @@ impl Context {
         options: Options,
     ) -> (Arc<Self>, mpsc::Receiver<ReignEnd>) {
         let (reign_ends, reign_over) = mpsc::channel(1);
+        let steady = SteadyClock::new(env.clock.now(), env.clock.monotonic());
         let context = Self {
             storage,
             env,
@@ -90,6 +94,7 @@ impl Context {
             recent: RecentBudget::new(RECENT_BYTES),
             blocks: Arc::new(Blocks::new(BLOCK_CACHE_BYTES, READ_MEMORY_BYTES)),
             heads: Arc::new(HeadCache::new(HEADS_CACHED)),
+            steady: Arc::new(Mutex::new(steady)),
             reign: watch::Sender::new(None),
             reign_ends,
             changes: watch::Sender::new(0),

@@ -93,6 +93,12 @@ pub enum AppendError {
         /// After so many seconds the request passes, if no other comes before it.
         retry_after_seconds: u64,
     },
+    /// Definite: the stream would take more than its settings allow.
+    #[error("the stream would take more than max_bytes, {max_bytes}")]
+    StreamFull {
+        /// What it may take.
+        max_bytes: u64,
+    },
     /// Definite: there is no room in storage, and a write that waits for some is in front.
     #[error("the storage is full: {0}")]
     StorageFull(String),

@@ -13,11 +13,12 @@ use vault_format::header::Kind;
 use vault_format::ids::Position;
 use vault_format::limits::PAGE_BYTES;
 
-use crate::limits::FOLLOW_READ_BYTES;
+use crate::limits::{FOLLOW_READ_BYTES, FOLLOWED_LIST_MAY_BE_OLD, OVERTAKEN_TRIES};
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::fresh::Fresh;
 use crate::log::reader::Reader;
 use crate::log::recover::{Purpose, RecoverError, Recovered, committed_beyond, corrupt, recover};
+use crate::log::retention::overtaken::forget_deleted;
 use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
 use crate::log::store::{Segment, Store};
@@ -26,16 +27,25 @@ use crate::storage::StorageError;
 
 /// Finds a stream's tail without changing anything.
 pub(crate) async fn locate(store: &Store, begun: bool) -> Result<Recovered, Unusable> {
-    recover(store, Purpose::Follow, begun).await.map_err(|error| match error {
-        RecoverError::Unusable(unusable) => unusable,
-        RecoverError::Reign(_) => unreachable!("who only follows has no reign that could end"),
-    })
+    let mut tries = 0..OVERTAKEN_TRIES;
+    loop {
+        match recover(store, Purpose::Follow, begun).await {
+            Ok(recovered) => return Ok(recovered),
+            Err(RecoverError::Reign(_)) => unreachable!("who only follows has no reign that could end"),
+            // Retention may have deleted a segment that was listed a moment ago; the newer ones are there.
+            Err(RecoverError::Unusable(Unusable::NotFound))
+                if tries.next().is_some() && !store.segments().await?.is_empty() => {}
+            Err(RecoverError::Unusable(unusable)) => return Err(unusable),
+        }
+    }
 }
 
 /// Keeps the tail of one stream up with what another server appends.
 #[derive(Debug)]
 pub(crate) struct Follower {
     looks: Fresh<Result<(), Unusable>>,
+    /// Looks which of the oldest segments are gone.
+    lists: Fresh<()>,
     /// Whether the last segment is sealed and the next one has not been seen.
     sealed: AtomicBool,
     /// When the last look began that succeeded, in ms on the monotonic clock.
@@ -56,7 +66,8 @@ impl Follower {
     /// Goes on from what was found by looks that began at `seen` or later.
     pub(crate) fn new(recovered: &Recovered, seen: Duration) -> Self {
         let sealed = AtomicBool::new(recovered.sealed);
-        let follower = Self { looks: Fresh::default(), sealed, seen_ms: AtomicU64::default() };
+        let follower =
+            Self { looks: Fresh::default(), lists: Fresh::default(), sealed, seen_ms: AtomicU64::default() };
         follower.saw(seen);
         follower
     }
@@ -74,7 +85,30 @@ impl Follower {
     /// Moves the tail forward as far as the log goes by now; a look that began at most `may_be_old` ago will do. Fails
     /// with a fault where the log is found to be damaged.
     pub(crate) async fn advance(&self, reader: &Reader, may_be_old: Duration) -> Result<(), Unusable> {
-        self.looks.get(&reader.store.env, may_be_old, async || self.look(reader).await).await
+        let look = async || match self.look(reader).await {
+            Err(Unusable::NotFound) => self.look_for_newer(reader).await,
+            looked => looked,
+        };
+        self.looks.get(&reader.store.env, may_be_old, look).await
+    }
+
+    /// Takes note of what retention has deleted, a moment late at most. Where storage does not answer, what was deleted
+    /// is shown a little longer.
+    pub(crate) async fn notice_deletions(&self, reader: &Reader) {
+        let list = async || match forget_deleted(reader).await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, container = %reader.store.container, "cannot list segments");
+            }
+        };
+        self.lists.get(&reader.store.env, FOLLOWED_LIST_MAY_BE_OLD, list).await;
+    }
+
+    /// The segment with the tail is gone. Where retention has overtaken this server there are newer ones.
+    async fn look_for_newer(&self, reader: &Reader) -> Result<(), Unusable> {
+        let (listed, tail) = (reader.store.segments().await?, reader.tail());
+        let is_newer = listed.first().is_some_and(|first| first.base > tail.segment);
+        if is_newer { self.look_closely(reader).await } else { Err(Unusable::NotFound) }
     }
 
     async fn look(&self, reader: &Reader) -> Result<(), Unusable> {
@@ -93,7 +127,10 @@ impl Follower {
             match self.step(reader, &segment, read_bytes).await? {
                 // There is more than was thought: the rest goes faster.
                 Step::Moved => read_bytes = (read_bytes * 4).min(vault_format::limits::BLOCK_BYTES),
-                Step::Sealed => self.sealed.store(true, Ordering::Release),
+                Step::Sealed => {
+                    reader.shown.ends.note(segment.base, reader.tail().chain.position);
+                    self.sealed.store(true, Ordering::Release);
+                }
                 Step::Tail => return Ok(()),
                 Step::Doubtful => return self.look_closely(reader).await,
             }
@@ -131,20 +168,28 @@ impl Follower {
         let Some(known) = known else {
             // A stream without a segment may have been deleted and made anew without leaving a trace.
             let metadata = until_definite(&store.env, || store.storage.container_metadata(&store.container));
-            let found = StreamMeta::from_metadata(&metadata.await?);
-            return if found.is_ok_and(|meta| meta.id == store.id) {
-                Ok(())
-            } else {
-                Err(Unusable::NotFound)
+            return match StreamMeta::from_metadata(&metadata.await?) {
+                // The first segment may be gone again by now.
+                Ok(meta) if meta.id == store.id && meta.begun => self.look_closely(reader).await,
+                Ok(meta) if meta.id == store.id => Ok(()),
+                _ => Err(Unusable::NotFound),
             };
         };
-        let listed = store.segments().await?;
+        let next = reader.tail().chain.next_offset;
+        let mut listed = store.segments().await?;
+        let leads_on = |listed: &[Segment]| {
+            listed.iter().find(|segment| segment.base > known.base).is_none_or(|later| later.base == next)
+        };
+        if !leads_on(&listed) {
+            // Retention may have been at work while the list was made.
+            listed = store.segments().await?;
+        }
         if !listed.iter().any(|segment| segment.base == known.base) {
             return Err(Unusable::NotFound);
         }
         match listed.iter().find(|segment| segment.base > known.base) {
             None => Ok(()),
-            Some(later) if later.base == reader.tail().chain.next_offset => Ok(()),
+            Some(later) if later.base == next => Ok(()),
             Some(later) => {
                 let detail = format!("segment {:020} follows, but no seal leads to it", later.base);
                 Err(Unusable::Fault(corrupt(&known, reader.tail().chain.position, detail)))

@@ -7,6 +7,7 @@
 //! | [`reading`] | places and batches for readers, waiting at the tail |
 //! | [`segments`] | where each segment's messages stand, for those who read storage by themselves |
 //! | [`rate`] | how fast a stream may be appended to. Pure |
+//! | `retention` | what is sealed early and what is deleted; how far sealed segments go |
 //! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
 //! | `appender` | what the next put holds. Pure |
@@ -31,6 +32,7 @@ pub mod reading;
 mod recent;
 mod recover;
 pub mod reign;
+mod retention;
 pub(crate) mod retry;
 mod scan;
 pub mod segments;

@@ -39,6 +39,15 @@ impl Cursor {
     }
 }
 
+/// What stands at a place.
+enum Loaded {
+    Batches(Batches),
+    /// Nothing more in this segment: the log goes on in the next one.
+    Over,
+    /// Nothing yet.
+    Tail,
+}
+
 /// Reads one stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
@@ -58,10 +67,12 @@ impl Reader {
         self.shown.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A segment, as far as it is known to go.
     fn segment(&self, base: Offset) -> Option<Segment> {
         let segments = self.shown.segments.read().unwrap_or_else(PoisonError::into_inner);
         let index = segments.binary_search_by_key(&base, |segment| segment.base).ok()?;
-        segments.get(index).copied()
+        let bytes = |segment: &Segment| self.shown.ends.get(base).map_or(segment.bytes, |end| end.0);
+        segments.get(index).map(|segment| Segment { base, bytes: bytes(segment) })
     }
 
     /// The offset of the first message that is kept.
@@ -70,18 +81,20 @@ impl Reader {
         segments.first().map_or(Offset::ZERO, |segment| segment.base)
     }
 
-    /// How many segments there are, and the bytes in them up to the tail, as far as segments are used up.
+    /// How many segments there are, and the bytes in them up to the tail. A sealed segment counts as full where it is not
+    /// known how far it goes.
     pub(crate) fn size(&self) -> (usize, u64) {
-        let (segments, tail) = (self.segments(), self.tail());
-        let bytes = |segment: &Segment| {
-            if segment.base == tail.segment { tail.chain.position.0 } else { segment.bytes }
-        };
-        (segments.len(), segments.iter().map(bytes).sum())
+        let (sealed, tail) = self.sealed();
+        let bytes = self.shown.ends.sum(&sealed, |segment| segment.bytes) + tail.chain.position.0;
+        (self.segments().len(), bytes)
     }
 
     /// The place in front of the batch that holds `offset`, or of the tail.
     pub(crate) async fn seek_offset(&self, offset: Offset) -> Result<Cursor, ReadError> {
-        let (tail, first_offset) = (self.tail(), self.first_offset());
+        let tail = self.tail();
+        // Looked at once: retention may take segments off the front meanwhile.
+        let segments = self.segments();
+        let first_offset = segments.first().map_or(Offset::ZERO, |segment| segment.base);
         if offset < first_offset {
             return Err(ReadError::BelowFirst { first_offset });
         }
@@ -94,7 +107,6 @@ impl Reader {
         if let Some((segment, chain)) = self.shown.recent.find(offset) {
             return Ok(Cursor { segment, chain, ready: None });
         }
-        let segments = self.segments();
         let index = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
         let segment = segments.get(index).ok_or(ReadError::BelowFirst { first_offset })?;
         let block = self.last_block_where(segment, &tail, |mark| mark.base_offset <= offset).await?;
@@ -126,6 +138,10 @@ impl Reader {
             }
         }
         let Some(segment) = segments.get(low.saturating_sub(1)) else { return Ok(tail.next_offset()) };
+        if !tail.is_beyond(segment.base, Position::ZERO) {
+            // All in front of it is deleted, and it is empty as far as this server knows.
+            return Ok(tail.next_offset());
+        }
         let block = self.last_block_where(segment, &tail, earlier).await?;
         let mut cursor = self.at_block(segment, block.unwrap_or(0), &tail).await?;
         while let Some(batches) = self.next(&mut cursor).await? {
@@ -161,17 +177,41 @@ impl Reader {
         Ok(tail.next_offset())
     }
 
+    /// How many bytes the stream holds: those of the sealed segments and of the open one up to the tail. What is not
+    /// known of them is looked up.
+    pub(crate) async fn stored_bytes(&self) -> Result<u64, Unusable> {
+        let (sealed, tail) = self.sealed();
+        self.shown.ends.find(&self.store, &sealed).await?;
+        // One that is gone holds nothing any more.
+        Ok(self.shown.ends.sum(&sealed, |_| 0) + tail.chain.position.0)
+    }
+
+    /// The segments in front of the tail's, and the tail.
+    pub(crate) fn sealed(&self) -> (Vec<Segment>, Tail) {
+        let (mut segments, tail) = (self.segments(), self.tail());
+        segments.retain(|segment| segment.base < tail.segment);
+        (segments, tail)
+    }
+
     /// The batches at the cursor, at most to the end of their block, and moves past them. `None` at the tail.
     pub(crate) async fn next(&self, cursor: &mut Cursor) -> Result<Option<Batches>, ReadError> {
-        let batches = match cursor.ready.take() {
-            Some(batches) => batches,
-            None => match self.load(cursor.segment, &cursor.chain).await? {
-                Some(batches) => batches,
-                None => return Ok(None),
-            },
-        };
-        cursor.pass(&batches);
-        Ok(Some(batches))
+        if let Some(batches) = cursor.ready.take() {
+            cursor.pass(&batches);
+            return Ok(Some(batches));
+        }
+        loop {
+            match self.load(cursor.segment, &cursor.chain).await? {
+                Loaded::Batches(batches) => {
+                    cursor.pass(&batches);
+                    return Ok(Some(batches));
+                }
+                Loaded::Over => {
+                    cursor.segment = cursor.chain.next_offset;
+                    cursor.chain = cursor.chain.in_next_segment();
+                }
+                Loaded::Tail => return Ok(None),
+            }
+        }
     }
 
     /// Brings the whole block at a cursor into the cache.
@@ -192,29 +232,51 @@ impl Reader {
         (cursor.segment, cursor.chain)
     }
 
-    async fn load(&self, segment: Offset, chain: &Chain) -> Result<Option<Batches>, ReadError> {
+    async fn load(&self, segment: Offset, chain: &Chain) -> Result<Loaded, ReadError> {
         let tail = self.tail();
         let position = chain.position;
         if !tail.is_beyond(segment, position) {
-            return Ok(None);
+            return Ok(Loaded::Tail);
         }
         if let Some(put) = self.shown.recent.at(segment, position) {
             self.blocks.lookups.recent.add(1);
             let (before, after, seals) = (put.before, put.after, put.seals);
             let batches = Batches { segment, bytes: put.bytes, before, after, seals, damage: None };
-            return batches.starting_at(chain).map(Some).ok_or_else(|| misplaced(segment, chain));
+            let rest = batches.starting_at(chain);
+            return rest.map(Loaded::Batches).ok_or_else(|| misplaced(segment, chain));
         }
         let end = block_end(position);
         let last = tail.segment == segment;
-        let Some(segment) = self.segment(segment) else { return Err(misplaced(segment, chain)) };
+        let Some(segment) = self.segment(segment) else { return self.behind_or_below(segment, chain) };
+        if position.0 >= segment.bytes {
+            return self.behind_or_below(segment.base, chain);
+        }
         if last && tail.chain.position < end {
-            return self.blocks.part(&self.store, &segment, chain, tail.chain.position).await.map(Some);
+            let part = self.blocks.part(&self.store, &segment, chain, tail.chain.position).await;
+            return part.map(Loaded::Batches);
         }
         let block = self.blocks.whole(&self.store, &segment, block_of(position)).await?;
         match (block.starting_at(chain), block.damage) {
-            (Some(batches), _) => Ok(Some(batches)),
+            (Some(batches), _) => Ok(Loaded::Batches(batches)),
+            (None, None) if block.seals && position == block.after.position => {
+                self.behind_or_below(segment.base, chain)
+            }
             (None, Some(damage)) if position == block.after.position => Err((*damage).into()),
             (None, _) => Err(misplaced(segment.base, chain)),
+        }
+    }
+
+    /// What it means that nothing stands at a place in front of the tail: it is behind the seal of its segment, or
+    /// retention has deleted the segment.
+    fn behind_or_below(&self, segment: Offset, chain: &Chain) -> Result<Loaded, ReadError> {
+        let first_offset = self.first_offset();
+        if segment < chain.next_offset && self.segment(chain.next_offset).is_some() {
+            // There is no message left in this segment, deleted or not.
+            Ok(Loaded::Over)
+        } else if chain.next_offset < first_offset {
+            Err(ReadError::BelowFirst { first_offset })
+        } else {
+            Err(misplaced(segment, chain))
         }
     }
 

@@ -9,14 +9,33 @@ use tokio::task::JoinHandle;
 use vault_format::header::Header;
 use vault_format::ids::{Offset, StreamId, Timestamp};
 
-use crate::limits::{FEED_AGAIN, FOLLOW_EVERY};
+use crate::limits::{FEED_AGAIN, FOLLOW_EVERY, OVERTAKEN_TRIES, SIZE_PATIENCE};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::reader::{Cursor, Reader};
+use crate::log::retention::overtaken::forget_deleted;
 use crate::log::segments::{SegmentExtent, extents};
+use crate::log::store::Segment;
 use crate::log::stream::{Freshness, OpenStream, Stream};
 use crate::log::tail::Tail;
 use crate::metrics::log::Reading;
+
+/// Waits for a read as long as a request may, and takes note of damage. A read that comes upon a segment which retention
+/// has deleted begins anew: what it finds then tells. A macro, since a closure that reads on from a cursor could not be
+/// sent from thread to thread.
+macro_rules! bounded {
+    ($reader:expr, $read:expr) => {{
+        let mut tries = 0..OVERTAKEN_TRIES;
+        loop {
+            let first = $reader.first_offset();
+            match $reader.patiently($read).await {
+                Err(ReadError::Unusable(Unusable::NotFound))
+                    if tries.next().is_some() && $reader.is_overtaken(first).await => {}
+                read => break $reader.noting_damage(read),
+            }
+        }
+    }};
+}
 
 /// Reads a stream. What it reads is a prefix of the log.
 #[derive(Debug)]
@@ -63,42 +82,70 @@ impl StreamReader {
         self.open.reader.first_offset()
     }
 
-    /// How many segments there are, and the bytes in them up to the tail, as far as segments are used up.
-    #[must_use]
-    pub fn size(&self) -> (usize, u64) {
-        self.open.reader.size()
+    /// How many segments there are, and the bytes in them up to the tail. How far sealed segments go is looked up where
+    /// it is not known; one counts as full whose end cannot be found out within [`SIZE_PATIENCE`].
+    pub async fn size(&self) -> (usize, u64) {
+        let reader = &self.open.reader;
+        let (sealed, _) = reader.sealed();
+        let finding = reader.shown.ends.find(&reader.store, &sealed);
+        match self.stream.env().timeout(SIZE_PATIENCE, finding).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, stream = %self.stream.name(), "sizes are not known"),
+            Err(_) => tracing::debug!(stream = %self.stream.name(), "sizes are not known yet"),
+        }
+        reader.size()
     }
 
     /// Where the messages from `from` on stand, segment by segment, at most `limit` of them: up to the tail, or without
     /// the segment that still grows.
-    #[must_use]
-    pub fn segments(&self, from: Offset, live: bool, limit: usize) -> Vec<SegmentExtent> {
+    pub async fn segments(
+        &self,
+        from: Offset,
+        live: bool,
+        limit: usize,
+    ) -> Result<Vec<SegmentExtent>, ReadError> {
+        bounded!(self, self.extents(from, live, limit))
+    }
+
+    async fn extents(&self, from: Offset, live: bool, limit: usize) -> Result<Vec<SegmentExtent>, ReadError> {
         let reader = &self.open.reader;
         // The tail first: segments that are older than it are all listed by then.
         let tail = reader.tail();
         let name = |base| reader.store.blob(base).name;
-        extents(&reader.segments(), &tail, from, live, name).take(limit).collect()
+        let mut found: Vec<_> = extents(&reader.segments(), &tail, from, live, name).take(limit).collect();
+        let sealed: Vec<_> = found
+            .iter()
+            .filter(|extent| extent.sealed)
+            .map(|extent| Segment { base: extent.first_offset, bytes: extent.end.0 })
+            .collect();
+        let ends = &reader.shown.ends;
+        ends.find(&reader.store, &sealed).await?;
+        for extent in found.iter_mut().filter(|extent| extent.sealed) {
+            // One that is gone by now is not there to be read.
+            extent.end = ends.get(extent.first_offset).ok_or(Unusable::NotFound)?;
+        }
+        Ok(found)
     }
 
     /// The place in front of the batch that holds `offset`, or of the tail.
     pub async fn seek(&self, offset: Offset) -> Result<Cursor, ReadError> {
-        self.bounded(self.open.reader.seek_offset(offset)).await
+        bounded!(self, self.open.reader.seek_offset(offset))
     }
 
     /// The offset of the first message that was appended at `time` or later; the tail's where there is none.
     pub async fn offset_at(&self, time: Timestamp) -> Result<Offset, ReadError> {
-        self.bounded(self.open.reader.offset_at(time)).await
+        bounded!(self, self.open.reader.offset_at(time))
     }
 
     /// The offset at the last border between blocks that is at most `bytes` further on than the cursor; the cursor's
     /// own where there is none, the tail's where that comes first. Segments count as full.
     pub async fn offset_within(&self, cursor: &Cursor, bytes: u64) -> Result<Offset, ReadError> {
-        self.bounded(self.open.reader.offset_within(cursor, bytes)).await
+        bounded!(self, self.open.reader.offset_within(cursor, bytes))
     }
 
     /// The batches at the cursor, at most to the end of their block, and moves past them. `None` at the tail.
     pub async fn next(&self, cursor: &mut Cursor) -> Result<Option<Batches>, ReadError> {
-        match self.bounded(self.open.reader.next(cursor)).await? {
+        match bounded!(self, self.open.reader.next(cursor))? {
             Some(batches) => Ok(Some(batches)),
             // Damage is not a tail: whoever comes to it must not believe that he has read everything.
             None => self.check_end().map(|()| None),
@@ -205,10 +252,21 @@ impl StreamReader {
         }
     }
 
-    /// Waits for storage as long as a request may, and takes note of damage.
-    async fn bounded<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    /// Waits for storage as long as a request may.
+    async fn patiently<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
         let read = self.stream.env().timeout(self.stream.patience(), read).await;
-        self.noting_damage(read.unwrap_or(Err(Unusable::TimedOut.into())))
+        read.unwrap_or(Err(Unusable::TimedOut.into()))
+    }
+
+    /// Whether what is gone was deleted by retention since the first offset kept was `first`.
+    async fn is_overtaken(&self, first: Offset) -> bool {
+        let reader = &self.open.reader;
+        let moved = || reader.first_offset() > first;
+        if moved() || forget_deleted(reader).await.is_ok_and(|forgot| forgot) {
+            return true;
+        }
+        // All that this server knows of may be gone.
+        self.open.is_followed() && self.stream.freshen(&self.open, Freshness::Strong).await.is_ok() && moved()
     }
 
     /// Damage that a read comes upon holds the stream back; a missing container does as well.

@@ -38,6 +38,7 @@ use crate::log::rate::Rate;
 use crate::log::reader::Reader;
 use crate::log::reading::StreamReader;
 use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retention::Policy;
 use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
 use crate::log::writer::{AppendRequest, Command};
@@ -132,6 +133,8 @@ pub struct Stream {
     meta: RwLock<StreamMeta>,
     segment_bytes: Arc<AtomicU64>,
     codec: CodecInForce,
+    /// How long it keeps its messages, and how much it may hold.
+    policy: watch::Sender<Policy>,
     /// What may be appended here now: each leader counts for itself.
     rate: Mutex<Rate>,
     queue: Arc<Semaphore>,
@@ -156,6 +159,7 @@ impl Stream {
             rate: Mutex::new(rate),
             segment_bytes: Arc::new(AtomicU64::new(meta.settings.segment_bytes)),
             codec: CodecInForce::new(meta.settings.codec),
+            policy: watch::Sender::new(Policy::of(&meta.settings)),
             meta: RwLock::new(meta),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
@@ -180,6 +184,8 @@ impl Stream {
     pub(crate) fn set_meta(&self, meta: StreamMeta) {
         self.segment_bytes.store(meta.settings.segment_bytes, Ordering::Relaxed);
         self.codec.set(meta.settings.codec);
+        let policy = Policy::of(&meta.settings);
+        self.policy.send_if_modified(|known| std::mem::replace(known, policy) != policy);
         self.rate().set(meta.settings.append_bytes_per_second, self.context.env.clock.monotonic());
         *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
     }
@@ -259,6 +265,12 @@ impl Stream {
                     // Deleted, and perhaps made anew: the next one who reads finds out.
                     self.close();
                     Err(Unusable::NotFound)
+                }
+                Ok(()) => {
+                    if self.policy.borrow().retains() {
+                        follower.notice_deletions(&open.reader).await;
+                    }
+                    Ok(())
                 }
                 advanced => advanced,
             };

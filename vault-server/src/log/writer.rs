@@ -3,6 +3,10 @@
 //! [`Appender`] decides what is written; this task sends it, waits, and answers. A put whose outcome is unknown is
 //! sent again, the same bytes to the same place, until storage says that it is stored or that this reign is over.
 
+mod retaining;
+
+pub(crate) use retaining::Retaining;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,9 +30,11 @@ use crate::log::put_sender::{PutOutcome, PutSender, Stalled};
 use crate::log::recent::{Recent, RecentPut};
 use crate::log::recover::{RecoverError, Recovered, create_segment};
 use crate::log::reign::{Reign, ReignEnd};
+use crate::log::retention::ends::Ends;
 use crate::log::retry::Backoff;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
+use crate::log::writer::retaining::seal_is_due;
 use crate::storage::{BlobName, StorageError};
 use crate::traces;
 
@@ -38,6 +44,8 @@ pub(crate) struct AppendRequest {
     pub(crate) records: Bytes,
     pub(crate) record_count: u32,
     pub(crate) expected_offset: Option<Offset>,
+    /// The stream's limit on its bytes, where there is no room for this request unless it is stored already.
+    pub(crate) no_room: Option<u64>,
     pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
     /// The span that it belongs to, where that is sampled.
     pub(crate) span: Option<opentelemetry::Context>,
@@ -56,6 +64,10 @@ impl Queued for AppendRequest {
 
     fn expected_offset(&self) -> Option<Offset> {
         self.expected_offset
+    }
+
+    fn no_room(&self) -> Option<u64> {
+        self.no_room
     }
 }
 
@@ -92,6 +104,7 @@ pub(crate) struct Shown {
     pub(crate) tail: watch::Sender<Tail>,
     /// All segments, oldest first.
     pub(crate) segments: Arc<RwLock<Vec<Segment>>>,
+    pub(crate) ends: Arc<Ends>,
     pub(crate) recent: Arc<Recent>,
     pub(crate) stalled: Stalled,
 }
@@ -119,6 +132,7 @@ pub(crate) struct WriterParts {
     pub(crate) max_puts_in_flight: usize,
     /// The shortest time from one put to the next.
     pub(crate) put_interval: Duration,
+    pub(crate) retaining: Retaining,
 }
 
 enum Event {
@@ -207,6 +221,7 @@ impl Writer {
     /// Appends until it is told to end, or must.
     pub(crate) async fn run(mut self) -> WriterEnd {
         let end = loop {
+            self.retain();
             self.send_puts();
             if let Some(end) = self.turn().await {
                 break end;
@@ -230,6 +245,15 @@ impl Writer {
         tokio::select! {
             biased;
             changed = self.parts.command.changed() => changed.err().map(|_| WriterEnd::Halted),
+            Some(()) = OptionFuture::from(self.parts.retaining.timer.as_mut()) => {
+                self.parts.retaining.tick();
+                None
+            }
+            Some(chore) = OptionFuture::from(self.parts.retaining.chore.as_mut()) => {
+                self.on_chore(chore);
+                None
+            }
+            Ok(()) = self.parts.retaining.settings.changed() => None,
             Some(event) = self.events.next() => self.on_event(event),
             Some(request) = self.parts.requests.recv() => {
                 self.queue.push_back(request);
@@ -276,7 +300,11 @@ impl Writer {
             let before = *open.appender.built();
             let now = self.parts.store.env.clock.now();
             open.appender.codec = self.parts.codec.get();
-            let built = open.appender.build(&mut self.queue, now, |misfit| misfits.push(misfit));
+            let built = if seal_is_due(open, &self.parts.retaining) {
+                Some(open.appender.build_seal())
+            } else {
+                open.appender.build(&mut self.queue, now, |misfit| misfits.push(misfit))
+            };
             let Some(put) = built else { break };
             self.send(before, put);
         }
@@ -306,6 +334,7 @@ impl Writer {
             request.records = Bytes::new();
         }
         let base = self.open.as_ref().expect("a put is built for the open segment").segment.base;
+        self.parts.retaining.note_put(base, &before, &put);
         let Store { storage, env, .. } = &self.parts.store;
         let sender = PutSender {
             storage: Arc::clone(storage),
@@ -393,6 +422,9 @@ impl Writer {
             let messages = put.after.next_offset.0 - before.next_offset.0;
             self.parts.store.metrics.settled(put.requests.len(), messages, put.bytes.len());
             let shown = &self.parts.shown;
+            if put.seals {
+                shown.ends.note(segment.base, put.after.position);
+            }
             let recent = RecentPut {
                 segment: segment.base,
                 bytes: put.bytes,
@@ -406,12 +438,14 @@ impl Writer {
                 request.answer(Ok(appended));
             }
         }
+        self.parts.retaining.settled();
         self.refuse(None);
         self.repeat();
     }
 
     fn enter(&mut self, segment: Segment) {
         self.making_segment = false;
+        self.parts.retaining.entered();
         match &mut self.open {
             Some(open) => {
                 open.appender.enter_next_segment(segment.bytes);
@@ -434,6 +468,7 @@ impl Writer {
     fn turn_away(&mut self, misfit: Misfit<AppendRequest>) {
         match misfit {
             Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
+            Misfit::NoRoom(request, max_bytes) => request.answer(Err(AppendError::StreamFull { max_bytes })),
             Misfit::OtherOffset(request, next_offset) => {
                 self.refuse_later(request, AppendError::OffsetMismatch { next_offset });
             }

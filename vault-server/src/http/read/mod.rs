@@ -30,20 +30,21 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode};
 use vault_format::ids::Offset;
 use vault_format::names::StreamName;
 
 use crate::http::app::App;
 use crate::http::openapi::{Binary, Problems, ReadAnswer, StreamParameter};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::read::caching::Fixed;
 use crate::http::read::extent::Extent;
 use crate::http::read::leave::Leave;
 use crate::http::read::parameters::{Format, From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
-use crate::limits::BEYOND_TAIL_WAIT;
+use crate::limits::{BEYOND_TAIL_WAIT, OVERTAKEN_TRIES};
 use crate::log::error::ReadError;
 use crate::log::reading::StreamReader;
 use crate::log::stream::Freshness;
@@ -78,8 +79,30 @@ pub(crate) async fn read(
 ) -> Result<Response<Body>, Problem> {
     let (asked, _) = asked.into_parts();
     let request = Request::parse(&asked.uri, &asked.headers)?;
-    let (reader, start) = begin(&app, &name, &request).await?;
-    let fixed = Fixed::new(reader.stream_id(), &request, start, reader.tail().next_offset());
+    let mut tries = 0..OVERTAKEN_TRIES;
+    loop {
+        match answer(&app, &name, &request, &asked).await {
+            // Retention has deleted the beginning since it was looked up: it is another one by now.
+            Err(problem)
+                if problem.code() == Code::BelowFirst && moves(&request) && tries.next().is_some() => {}
+            answered => return answered,
+        }
+    }
+}
+
+/// Whether the answer begins wherever the stream does.
+fn moves(request: &Request) -> bool {
+    request.clamp || !matches!(request.from, From::Offset(_))
+}
+
+async fn answer(
+    app: &Arc<App>,
+    name: &StreamName,
+    request: &Request,
+    asked: &Parts,
+) -> Result<Response<Body>, Problem> {
+    let (reader, start) = begin(app, name, request).await?;
+    let fixed = Fixed::new(reader.stream_id(), request, start, reader.tail().next_offset());
     if let Some(fixed) = fixed.as_ref().filter(|fixed| fixed.is_known(&asked.headers)) {
         return Ok(fixed.not_modified());
     }
@@ -90,12 +113,13 @@ pub(crate) async fn read(
     let mut answer = if request.follow {
         let extent =
             Extent { next: None, bounds: Some((reader.first_offset(), reader.tail().next_offset())) };
-        let leave = Leave::new(&app, asked);
-        Answer { body: follow::body(app, reader, request, start, leave), extent, fixed: None }
+        let leave = Leave::new(app, asked.clone());
+        let body = follow::body(Arc::clone(app), reader, request.clone(), start, leave);
+        Answer { body, extent, fixed: None }
     } else if request.filter.is_empty() {
-        planned(&app, reader, &request, start, fixed).await?
+        planned(app, reader, request, start, fixed).await?
     } else {
-        let found = filtered::collect(&app, &reader, &request, start).await?;
+        let found = filtered::collect(app, &reader, request, start).await?;
         let fixed = fixed.filter(|_| found.complete);
         let extent = extent(&reader, found.next, reader.tail().next_offset(), fixed.as_ref());
         Answer { body: found.into_body(&extent), extent, fixed }

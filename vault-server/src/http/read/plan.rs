@@ -16,6 +16,7 @@ use vault_format::layout::block_of;
 use vault_format::record::Record;
 
 use crate::http::read::parameters::{Format, Request};
+use crate::limits::ANSWER_PIECE_BYTES;
 use crate::log::Cursor;
 use crate::log::blocks::Batches;
 use crate::log::error::ReadError;
@@ -63,7 +64,7 @@ impl Plan {
             uncompressed: false,
         };
         let mut loaded = VecDeque::new();
-        let (mut covered, mut broken_off) = (start, false);
+        let (mut covered, mut broken_off, mut loaded_bytes) = (start, false, 0);
         while covered < cut.wanted {
             let batches = match reader.next(&mut cursor).await {
                 Ok(Some(batches)) => batches,
@@ -84,7 +85,9 @@ impl Plan {
                 Err(error) => return Err(error),
             };
             covered = batches.after.next_offset;
-            let left_block = cursor_left_block(&batches);
+            let left_block = left_block(&batches);
+            let sealed = batches.seals;
+            loaded_bytes += batches.bytes.len();
             loaded.push_back(batches);
             if let Some(end) = end {
                 cut.wanted = end;
@@ -94,7 +97,9 @@ impl Plan {
                 cut.wanted = cut.wanted.min(covered);
                 break;
             }
-            if left_block && covered < cut.wanted {
+            // Segments that were sealed early may be short, and many.
+            let enough = left_block || (sealed && loaded_bytes >= ANSWER_PIECE_BYTES);
+            if enough && covered < cut.wanted {
                 cut.wanted = further_on(reader, &cursor, &cut, covered, tail).await?;
                 break;
             }
@@ -113,7 +118,7 @@ impl Plan {
     }
 }
 
-fn cursor_left_block(batches: &Batches) -> bool {
+fn left_block(batches: &Batches) -> bool {
     block_of(batches.before.position) != block_of(batches.after.position)
 }
 

@@ -17,6 +17,7 @@ mod read_caching;
 mod read_endings;
 mod read_filters;
 mod read_following;
+mod retention;
 mod streams;
 
 use std::sync::Arc;

@@ -40,6 +40,7 @@ async fn every_failure_has_its_row() {
         ),
         (AppendError::QueueFull("x").into(), 429, "queue_full", true, "none"),
         (AppendError::RateExceeded { retry_after_seconds: 5 }.into(), 429, "rate_exceeded", true, "none"),
+        (AppendError::StreamFull { max_bytes: 1 }.into(), 507, "stream_full", false, "none"),
         (AppendError::StorageFull("x".into()).into(), 507, "storage_full", true, "none"),
         (AppendError::OffsetsExhausted.into(), 409, "offsets_exhausted", false, "none"),
         (AppendError::Unusable(Unusable::TimedOut).into(), 503, "timed_out", true, "none"),

@@ -39,6 +39,7 @@ enum Fate {
     /// It insists on another offset than this one.
     OtherOffset(Offset),
     OffsetsExhausted,
+    NoRoom(u64),
     Repeated(Appended),
     Refused(Refused),
 }
@@ -74,6 +75,7 @@ impl<R: Queued> Taken<R> {
                 Fate::Put(_) => requests.push(request),
                 Fate::OtherOffset(next_offset) => misfit(Misfit::OtherOffset(request, next_offset)),
                 Fate::OffsetsExhausted => misfit(Misfit::OffsetsExhausted(request)),
+                Fate::NoRoom(max_bytes) => misfit(Misfit::NoRoom(request, max_bytes)),
                 Fate::Repeated(appended) => misfit(Misfit::Repeated(request, appended)),
                 Fate::Refused(refused) => misfit(Misfit::Refused(request, refused)),
             }
@@ -156,6 +158,9 @@ impl Appender {
                 let next_offset = Offset(offset.0 + u64::from(count));
                 return Fate::Repeated(Appended { first_offset: offset, next_offset, timestamp });
             }
+        }
+        if let Some(max_bytes) = request.no_room() {
+            return Fate::NoRoom(max_bytes);
         }
         if request.expected_offset().is_some_and(|expected| expected != next_offset) {
             return Fate::OtherOffset(next_offset);

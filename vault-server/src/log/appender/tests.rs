@@ -26,6 +26,10 @@ impl Queued for Request {
     fn expected_offset(&self) -> Option<Offset> {
         self.expected
     }
+
+    fn no_room(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A request whose records are at least `bytes` long together.
@@ -346,4 +350,42 @@ proptest! {
         }
         prop_assert!(payloads == expected, "the records stand in the order of their offsets");
     }
+}
+
+#[test]
+fn a_segment_is_sealed_anywhere() {
+    // Behind messages that are in flight, and at the head of a block, which begins with a snapshot.
+    for (first, expected) in
+        [(vec![request(100, 1)], vec![Kind::Seal]), (Vec::new(), vec![Kind::Snapshot, Kind::Seal])]
+    {
+        let mut appender = appender(4);
+        let (mut queue, mut puts) = (VecDeque::from(first), Vec::new());
+        puts.extend(appender.build(&mut queue, Timestamp(1), no_misfit));
+        let before = *appender.built();
+        puts.push(appender.build_seal());
+        let seal = puts.last().unwrap();
+        assert_eq!(kinds(seal), expected);
+        assert_eq!((seal.position, seal.after.next_offset), (before.position, before.next_offset));
+        assert!(seal.seals && seal.requests.is_empty() && appender.sealed());
+        puts.iter().for_each(|put| appender.settle(put));
+        appender.enter_next_segment(BLOCK_BYTES);
+        assert_eq!(
+            (appender.built().position, appender.built().next_offset),
+            (Position(0), before.next_offset)
+        );
+    }
+}
+
+#[test]
+fn a_foothold_is_a_snapshot_and_a_commit() {
+    let mut appender = appender(4);
+    for kind in [Kind::Snapshot, Kind::Commit] {
+        assert!(!appender.has_foothold());
+        let put: Put<Request> = appender.build_foothold();
+        assert_eq!(kinds(&put), [kind]);
+        appender.settle(&put);
+    }
+    assert!(appender.has_foothold() && !appender.wants_commit());
+    let put = appender.build(&mut VecDeque::from([request(10, 1)]), Timestamp(1), no_misfit).unwrap();
+    assert_eq!((kinds(&put), put.position), (vec![Kind::Messages], Position(1024)));
 }

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use vault_format::ids::Offset;
 use vault_format::limits::MAX_RUN_BYTES;
+use vault_format::record::stamp_of;
 
 use super::{OpenStream, Stream};
-use crate::limits::MIN_REQUEST_COST;
+use crate::limits::{MIN_REQUEST_COST, QUEUE_BYTES_PER_STREAM};
 use crate::log::appender::Appended;
 use crate::log::error::{AppendError, Unusable};
 use crate::log::rate::{Rate, TooFast};
@@ -55,16 +56,43 @@ impl Stream {
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(AppendError::QueueFull(whose)),
         };
         let permits = [take(&self.queue, "the stream")?, take(&self.context.queue, "the server")?];
+        let max_bytes = self.policy.borrow().max_bytes;
+        let mut no_room = None;
+        if let Some(max_bytes) = max_bytes
+            && !self.has_room(&open, max_bytes, patience).await?
+        {
+            // What a producer sends again may be stored already, and needs no room: its turn tells.
+            if stamp_of(&append.records).is_none() {
+                return Err(AppendError::StreamFull { max_bytes });
+            }
+            no_room = Some(max_bytes);
+        }
         let bytes = append.records.len();
         self.rate()
             .take(bytes, env.clock.monotonic())
             .map_err(|TooFast { retry_after_seconds }| AppendError::RateExceeded { retry_after_seconds })?;
         let left = patience.saturating_sub(env.clock.monotonic() - started);
-        let outcome = self.hand_over(&open, append, permits, left).await;
+        let outcome = self.hand_over(&open, append, no_room, permits, left).await;
         if !matches!(outcome, Ok(_) | Err(AppendError::Unknown(_))) {
             self.rate().give_back(bytes);
         }
         outcome
+    }
+
+    /// Whether what is stored and what is queued, this append included, is within the stream's limit.
+    async fn has_room(
+        &self,
+        open: &OpenStream,
+        max_bytes: u64,
+        patience: Duration,
+    ) -> Result<bool, AppendError> {
+        let stored = self.context.env.timeout(patience, open.reader.stored_bytes()).await;
+        let stored = match stored {
+            Ok(stored) => stored?,
+            Err(_) => return Err(Unusable::TimedOut.into()),
+        };
+        let queued = (QUEUE_BYTES_PER_STREAM - self.queue.available_permits()) as u64;
+        Ok(stored.saturating_add(queued) <= max_bytes)
     }
 
     /// Gives an append to the writer and waits for what comes of it.
@@ -72,13 +100,14 @@ impl Stream {
         &self,
         open: &OpenStream,
         append: Append,
+        no_room: Option<u64>,
         permits: [OwnedSemaphorePermit; 2],
         patience: Duration,
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
         let Append { records, record_count, expected_offset } = append;
         let span = traces::current();
-        let request = AppendRequest { records, record_count, expected_offset, reply, span, permits };
+        let request = AppendRequest { records, record_count, expected_offset, no_room, reply, span, permits };
         let requests = open.requests.as_ref().ok_or(Unusable::NoLeader)?;
         requests.send(request).map_err(|_| self.why_not_leading(open))?;
         match self.context.env.timeout(patience, answer).await {

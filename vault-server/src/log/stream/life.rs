@@ -15,10 +15,11 @@ use crate::log::reader::Reader;
 use crate::log::recent::Recent;
 use crate::log::recover::{Purpose, RecoverError, Recovered, recover};
 use crate::log::reign::Reign;
+use crate::log::retention::ends::Ends;
 use crate::log::retry::Backoff;
 use crate::log::store::Store;
 use crate::log::tail::Tail;
-use crate::log::writer::{Command, Shown, Writer, WriterEnd, WriterParts};
+use crate::log::writer::{Command, Retaining, Shown, Writer, WriterEnd, WriterParts};
 use crate::storage::StorageError;
 
 impl Stream {
@@ -125,6 +126,7 @@ impl Stream {
         let shown = Shown {
             tail: watch::Sender::new(Tail { segment, chain: recovered.chain }),
             segments: Arc::new(RwLock::new(recovered.segments.clone())),
+            ends: Arc::new(Ends::default()),
             recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
             stalled: Arc::default(),
         };
@@ -156,6 +158,7 @@ impl Stream {
             command,
             max_puts_in_flight: self.context.options.max_puts_in_flight,
             put_interval: self.context.options.put_interval,
+            retaining: Retaining::new(self.policy.subscribe(), Arc::clone(&self.context.steady)),
         };
         let open = OpenStream {
             reader,

@@ -20,7 +20,7 @@ async fn what_was_appended_is_read_from_any_offset_and_time() {
         assert_eq!(labels_from(&stream, from as u64).await.unwrap(), expected[from..], "from {from}");
     }
     let reader = stream.reader(Freshness::Recent).await.unwrap();
-    assert!(reader.size().0 >= 4, "{:?}", reader.size());
+    assert!(reader.size().await.0 >= 4, "{:?}", reader.size().await);
     for (n, time) in times.iter().enumerate() {
         assert_eq!(reader.offset_at(*time).await.unwrap(), Offset(n as u64));
         let just_after = vault_format::ids::Timestamp(time.0 + 1);

@@ -8,6 +8,8 @@ mod damage;
 mod following;
 mod measured;
 mod producers;
+mod retention;
+mod retention_readers;
 mod takeover;
 
 use std::sync::Arc;
@@ -52,7 +54,11 @@ struct Server {
 impl Server {
     /// The first server of a new vault, leading.
     async fn first(seed: u64) -> Self {
-        let env = Env::controlled(seed);
+        Self::first_with(Env::controlled(seed), seed).await
+    }
+
+    /// The same, with a clock of the test's.
+    async fn first_with(env: Env, seed: u64) -> Self {
         let server = Self::on(Arc::new(MemoryStorage::new(env.clone())), env, seed);
         let container = server.vault.context.prefix.system_container();
         let metadata = Metadata::from([("vault_uid".to_owned(), "tests".to_owned())]);

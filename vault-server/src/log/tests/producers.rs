@@ -310,3 +310,17 @@ proptest! {
         runtime.block_on(life(seed, sizes, crash_at, blocks));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_before_the_stream_was_full_is_known_when_it_is_sent_again() {
+    let server = Server::first(1).await;
+    let settings = SettingsPatch { max_bytes: Some(Some(1 << 20)), ..SettingsPatch::default() };
+    let stream = server.vault.create(&server.name("orders"), settings).await.unwrap().1;
+    let request = |sequence| sent("p", 0, sequence, 900_000);
+    let first = stream.append(request(0), PATIENCE).await.unwrap();
+    let full = stream.append(request(1), PATIENCE).await;
+    assert!(matches!(full, Err(AppendError::StreamFull { .. })), "{full:?}");
+    assert_eq!(stream.append(request(0), PATIENCE).await, Ok(first));
+    assert_eq!(append(&stream, "small", 10).await.unwrap().first_offset, Offset(1));
+    assert_eq!(send(&stream, "p", 0, 1).await.unwrap().first_offset, Offset(2), "it was never stored");
+}

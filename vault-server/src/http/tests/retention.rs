@@ -1,0 +1,93 @@
+//! `retention_seconds` and `max_bytes`, as clients see them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::{LINES, Server, TEXT, on_runtime_clock};
+use crate::access::Access;
+
+const S: &str = "/streams/s/messages";
+const EVENTS: &str = "text/event-stream";
+
+/// A server with a stream whose messages are kept for ten minutes, and four messages in it, 70 s apart: each of them in a
+/// segment of its own.
+async fn with_four_segments() -> Server {
+    let server = on_runtime_clock(Access::for_everybody).await;
+    server.call("PUT", "/streams/s", r#"{"retention_seconds":600}"#).await.is(201);
+    for n in 0..4 {
+        assert_eq!(server.append(format!("m{n}")).await, n);
+        pause(&server, 70).await;
+    }
+    server
+}
+
+async fn pause(server: &Server, seconds: u64) {
+    server.app.env.clock.sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_is_gone_and_the_rest_is_there() {
+    let server = with_four_segments().await;
+    assert_eq!(server.get(&format!("{S}?from=0")).await.is(200).values(), ["m0", "m1", "m2", "m3"]);
+    // A description counts what is stored, although segments are larger.
+    let described = server.get("/streams/s").await.is(200).json();
+    assert!(described["bytes"].as_u64().unwrap() < 20_000, "{described}");
+    assert_eq!((&described["first_offset"], &described["segments"]), (&0.into(), &5.into()));
+    pause(&server, 440).await;
+    let gone = server.get(&format!("{S}?from=0")).await.problem(410, "below_first");
+    assert_eq!((&gone["first_offset"], &gone["retryable"]), (&2.into(), &false.into()));
+    assert_eq!(server.get(&format!("{S}?from=earliest")).await.is(200).values(), ["m2", "m3"]);
+    assert_eq!(server.get(&format!("{S}?since=0")).await.is(200).values(), ["m2", "m3"]);
+    pause(&server, 600).await;
+    let described = server.get("/streams/s").await.is(200).json();
+    assert_eq!((&described["first_offset"], &described["next_offset"]), (&4.into(), &4.into()));
+    let empty = server.get(&format!("{S}?from=earliest")).await.is(200);
+    assert!(empty.values().is_empty());
+    assert_eq!(server.append("m4").await, 4);
+    assert_eq!(server.get(&format!("{S}?from=earliest")).await.is(200).values(), ["m4"]);
+}
+
+/// The body of an answer that follows, as it comes.
+async fn follow(server: &Server, accept: &str) -> Body {
+    let uri = format!("{S}?from=0&follow=true");
+    let request = Request::builder().uri(uri).header("accept", accept).body(Body::empty()).unwrap();
+    server.router.clone().oneshot(request).await.unwrap().into_body()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_and_is_overtaken_is_told() {
+    let server = with_four_segments().await;
+    let (mut events, mut lines) = (follow(&server, EVENTS).await, follow(&server, LINES).await);
+    // Nothing is taken until everything is gone.
+    let retry = events.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(retry.starts_with(b"retry:"), "{retry:?}");
+    pause(&server, 1_200).await;
+    let mut rest = String::new();
+    while let Some(Ok(frame)) = events.frame().await {
+        rest.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+    }
+    assert!(rest.contains("event: error") && rest.contains("below_first") && !rest.contains("m3"), "{rest}");
+    assert!(lines.frame().await.unwrap().is_err(), "lines break off");
+    // An EventSource comes again, and is told for good.
+    let again = Request::builder().uri(S).header("accept", EVENTS).header("last-event-id", "1");
+    let gone = server.send(again.body(Body::empty()).unwrap()).await.problem(410, "below_first");
+    assert_eq!(gone["first_offset"], 4);
+}
+
+#[tokio::test]
+async fn a_full_stream_takes_nothing_until_it_may_hold_more() {
+    let server = super::server().await;
+    server.call("PUT", "/streams/s", r#"{"max_bytes":1048576}"#).await.is(201);
+    let large = "x".repeat(700_000);
+    server.post(S, TEXT, large.clone()).await.is(200);
+    let full = server.post(S, TEXT, large.clone()).await.problem(507, "stream_full");
+    assert_eq!((&full["retryable"], &full["side_effects"]), (&false.into(), &"none".into()));
+    assert_eq!(server.append("small").await, 1);
+    server.call("PATCH", "/streams/s", r#"{"max_bytes":null}"#).await.is(200);
+    server.post(S, TEXT, large).await.is(200);
+    assert_eq!(server.get("/streams/s").await.json()["next_offset"], 3);
+}

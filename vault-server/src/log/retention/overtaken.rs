@@ -1,0 +1,31 @@
+//! Readers under whom retention deletes segments: what is gone is told from what is lost.
+//!
+//! Segments are deleted oldest first, each deletion confirmed before the next. So what retention has deleted comes
+//! before all that is there; a segment that is missing between others is lost.
+
+use std::sync::PoisonError;
+
+use crate::log::error::Unusable;
+use crate::log::reader::Reader;
+
+/// Lists the segments and forgets the known ones that come before all that are there. Whether there were any.
+///
+/// Where nothing of what is known is there, or something else is missing as well, nothing is forgotten: that takes a
+/// closer look.
+pub(crate) async fn forget_deleted(reader: &Reader) -> Result<bool, Unusable> {
+    let listed = reader.store.segments().await?;
+    let Some(first) = listed.first() else { return Ok(false) };
+    let mut known = reader.shown.segments.write().unwrap_or_else(PoisonError::into_inner);
+    let gone = known.partition_point(|segment| segment.base < first.base);
+    let is_there = |base| listed.binary_search_by_key(&base, |segment| segment.base).is_ok();
+    // One that was made since the list was asked for is not in it.
+    let newest = listed.last().map_or(first.base, |last| last.base);
+    let kept = &known[gone..];
+    if gone == 0 || kept.is_empty() || kept.iter().any(|it| it.base <= newest && !is_there(it.base)) {
+        return Ok(false);
+    }
+    for segment in known.drain(..gone) {
+        reader.shown.ends.forget(segment.base);
+    }
+    Ok(true)
+}
