@@ -81,6 +81,15 @@ impl Patient {
         until("the log names it", LONG, || self.server.log().contains(code).then_some(()));
         client.append_text("other", "other streams go on");
         assert_eq!(client.read_all("other").len(), 2);
+        let summary = client.get("/streams/s").expect(200).json();
+        assert!(summary["condition"] == code && summary["trouble"].is_string(), "{summary}");
+        let metrics = client.get_as("/metrics", "text/plain").expect(200).body;
+        let metrics = String::from_utf8(metrics).expect("it is text");
+        for (stream, condition) in [("s", code), ("other", "open")] {
+            let series =
+                format!("messagevault_stream_condition{{stream=\"{stream}\",condition=\"{condition}\"}} 1");
+            assert!(metrics.contains(&series), "{series} in {metrics}");
+        }
         self.server.stop_in_order();
         for (path, bytes) in before {
             assert!(fs::read(&path).expect("it is still there") == bytes, "{} was changed", path.display());

@@ -75,6 +75,8 @@ fn show_log(app: &App, shown: &mut Exposition) {
     shown.one(&f::QUEUED_BYTES, app.vault.queued_bytes() as f64);
     shown.one(&f::TAIL_CLEARS, log.tail_clears.get() as f64);
     shown.one(&f::SET_ASIDE_BYTES, log.set_aside_bytes.get() as f64);
+    shown.one(&f::DELETED_SEGMENTS, log.deleted_segments.get() as f64);
+    shown.one(&f::DELETED_BYTES, log.deleted_bytes.get() as f64);
     shown.one(&f::READERS, log.readers.get() as f64);
     let lookups = &context.blocks.lookups;
     let found = [("recent", &lookups.recent), ("cache", &lookups.cache), ("storage", &lookups.storage)];

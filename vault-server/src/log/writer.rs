@@ -3,8 +3,11 @@
 //! [`Appender`] decides what is written; this task sends it, waits, and answers. A put whose outcome is unknown is
 //! sent again, the same bytes to the same place, until storage says that it is stored or that this reign is over.
 
+mod refusals;
+mod request;
 mod retaining;
 
+pub(crate) use request::AppendRequest;
 pub(crate) use retaining::Retaining;
 
 use std::collections::VecDeque;
@@ -16,14 +19,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
-use opentelemetry::KeyValue;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use vault_format::chain::Chain;
 use vault_format::ids::Offset;
 use vault_format::producers::Producers;
 
 use crate::limits::{COMMIT_AFTER_IDLE, MAX_PUTS_IN_FLIGHT};
-use crate::log::appender::{Appended, Appender, Misfit, Put, Queued};
+use crate::log::appender::{Appender, Put};
 use crate::log::codec::CodecInForce;
 use crate::log::error::{AppendError, StreamFault, Unusable};
 use crate::log::put_sender::{PutOutcome, PutSender, Stalled};
@@ -34,50 +36,11 @@ use crate::log::retention::ends::Ends;
 use crate::log::retry::Backoff;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
+use crate::log::writer::refusals::{Refusal, Repeat};
+use crate::log::writer::request::put_span;
 use crate::log::writer::retaining::seal_is_due;
-use crate::storage::{BlobName, StorageError};
+use crate::storage::StorageError;
 use crate::traces;
-
-/// What a caller wants appended, and where to answer.
-#[derive(Debug)]
-pub(crate) struct AppendRequest {
-    pub(crate) records: Bytes,
-    pub(crate) record_count: u32,
-    pub(crate) expected_offset: Option<Offset>,
-    /// The stream's limit on its bytes, where there is no room for this request unless it is stored already.
-    pub(crate) no_room: Option<u64>,
-    pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// The span that it belongs to, where that is sampled.
-    pub(crate) span: Option<opentelemetry::Context>,
-    /// What the request takes of the limits on queued bytes, until it is answered.
-    pub(crate) permits: [OwnedSemaphorePermit; 2],
-}
-
-impl Queued for AppendRequest {
-    fn records(&self) -> &[u8] {
-        &self.records
-    }
-
-    fn record_count(&self) -> u32 {
-        self.record_count
-    }
-
-    fn expected_offset(&self) -> Option<Offset> {
-        self.expected_offset
-    }
-
-    fn no_room(&self) -> Option<u64> {
-        self.no_room
-    }
-}
-
-impl AppendRequest {
-    fn answer(self, result: Result<Appended, AppendError>) {
-        drop(self.permits);
-        // A caller that has stopped waiting was told that the outcome is unknown.
-        let _ = self.reply.send(result);
-    }
-}
 
 /// What the writer is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,23 +115,6 @@ struct InFlight {
     put: Put<AppendRequest>,
     before: Chain,
     stored: bool,
-}
-
-/// A request that may not be appended: for its offset, or for what is known of its producer. It is refused once the puts
-/// on which the refusal rests are stored, and storage has shown, after the request came, that no other leader can know
-/// better.
-struct Refusal {
-    request: AppendRequest,
-    error: AppendError,
-    after_put: u64,
-    after_check: u64,
-}
-
-/// A request that was put before, and is answered as the first time once that put is stored.
-struct Repeat {
-    request: AppendRequest,
-    appended: Appended,
-    after_put: u64,
 }
 
 pub(crate) struct Writer {
@@ -465,70 +411,6 @@ impl Writer {
         shown.tail.send_replace(Tail { segment: segment.base, chain: *open.appender.settled() });
     }
 
-    fn turn_away(&mut self, misfit: Misfit<AppendRequest>) {
-        match misfit {
-            Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
-            Misfit::NoRoom(request, max_bytes) => request.answer(Err(AppendError::StreamFull { max_bytes })),
-            Misfit::OtherOffset(request, next_offset) => {
-                self.refuse_later(request, AppendError::OffsetMismatch { next_offset });
-            }
-            Misfit::Refused(request, refused) => self.refuse_later(request, refused.into()),
-            Misfit::Repeated(request, appended) => {
-                self.repeats.push(Repeat { request, appended, after_put: self.next_put() });
-                self.repeat();
-            }
-        }
-    }
-
-    fn refuse_later(&mut self, request: AppendRequest, error: AppendError) {
-        // The answer to a check that is on its way may have been given before this request came.
-        let after_check = self.checks_begun + 1;
-        self.refusals.push(Refusal { request, error, after_put: self.next_put(), after_check });
-        self.check_term();
-    }
-
-    /// Answers those repeated requests whose first answers are certain by now.
-    fn repeat(&mut self) {
-        let settled = self.open.as_ref().map_or(Offset::ZERO, |open| open.appender.settled().next_offset);
-        let oldest_put = self.oldest_put;
-        let due =
-            |repeat: &mut Repeat| repeat.appended.next_offset <= settled || repeat.after_put <= oldest_put;
-        for Repeat { request, appended, .. } in self.repeats.extract_if(.., due) {
-            request.answer(Ok(appended));
-        }
-    }
-
-    fn check_term(&mut self) {
-        if std::mem::replace(&mut self.checking, true) {
-            return;
-        }
-        self.checks_begun += 1;
-        let (store, reign) = (self.parts.store.clone(), self.parts.reign.clone());
-        let segment = self.open.as_ref().map(|open| store.blob(open.segment.base));
-        self.events.push(Box::pin(async move {
-            Event::Term(reign.in_force(&store.storage, &store.env, segment.as_ref()).await)
-        }));
-    }
-
-    /// Refuses what waited for the last check of our term and for puts that are stored by now.
-    fn refuse(&mut self, check_failed: Option<&StorageError>) {
-        let done = if self.checking { self.checks_begun - 1 } else { self.checks_begun };
-        let oldest_put = self.oldest_put;
-        let due = |refusal: &mut Refusal| {
-            refusal.after_check <= done && (refusal.after_put <= oldest_put || check_failed.is_some())
-        };
-        for refusal in self.refusals.extract_if(.., due) {
-            let error = match check_failed {
-                Some(error) => Unusable::Storage(error.clone()).into(),
-                None => refusal.error,
-            };
-            refusal.request.answer(Err(error));
-        }
-        if self.refusals.iter().any(|refusal| refusal.after_check > done) {
-            self.check_term();
-        }
-    }
-
     /// Moves everything that has come into the queue: what is built next should hold all of it.
     fn take_requests(&mut self) {
         while let Ok(request) = self.parts.requests.try_recv() {
@@ -552,21 +434,6 @@ impl Writer {
         let unsent = self.queue.drain(..).chain(refused);
         unsent.for_each(|request| request.answer(Err(reason.clone().into())));
     }
-}
-
-/// The span of a put, where any request in it is sampled.
-fn put_span(put: &Put<AppendRequest>, blob: &BlobName) -> Option<opentelemetry::Context> {
-    let requests = put.requests.iter().filter_map(|(request, _)| request.span.as_ref());
-    traces::shared("commit", requests, || {
-        let number = |name, number: u64| KeyValue::new(name, i64::try_from(number).unwrap_or(i64::MAX));
-        vec![
-            KeyValue::new("messagevault.container", blob.container.to_string()),
-            KeyValue::new("messagevault.segment", blob.name.clone()),
-            number("messagevault.position", put.position.0),
-            number("messagevault.bytes", put.bytes.len() as u64),
-            number("messagevault.requests", put.requests.len() as u64),
-        ]
-    })
 }
 
 fn gone() -> WriterEnd {

@@ -63,6 +63,8 @@ families! {
     TAIL_CLEARS = COUNTER "messagevault_tail_clears_total",
         "How often taking over a stream has cleared what was written beyond its tail and never acknowledged.";
     SET_ASIDE_BYTES = COUNTER "messagevault_set_aside_bytes_total", "Bytes that were set aside before they were cleared.";
+    DELETED_SEGMENTS = COUNTER "messagevault_deleted_segments_total", "Segments that retention has deleted.";
+    DELETED_BYTES = COUNTER "messagevault_deleted_bytes_total", "Bytes that were stored in these segments.";
 
     READERS = GAUGE "messagevault_readers", "Reads of streams that go on now; those that wait and those that follow too.";
     LOOKUPS = COUNTER "messagevault_read_lookups_total",

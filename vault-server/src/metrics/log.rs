@@ -21,6 +21,8 @@ pub(crate) struct LogMetrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) tail_clears: Count,
     pub(crate) set_aside_bytes: Count,
+    pub(crate) deleted_segments: Count,
+    pub(crate) deleted_bytes: Count,
     pub(crate) readers: Arc<Count>,
 }
 
@@ -33,6 +35,8 @@ impl Default for LogMetrics {
             commit_seconds: histogram(&COMMIT_SECONDS, SECONDS),
             tail_clears: Count::default(),
             set_aside_bytes: Count::default(),
+            deleted_segments: Count::default(),
+            deleted_bytes: Count::default(),
             readers: Arc::default(),
         }
     }
@@ -72,6 +76,12 @@ impl StreamMetrics {
     /// So many bytes beyond the tail were set aside.
     pub(crate) fn set_aside(&self, bytes: usize) {
         self.server.log.set_aside_bytes.add(bytes as u64);
+    }
+
+    /// A segment was deleted in which so many bytes were stored.
+    pub(crate) fn segment_deleted(&self, bytes: u64) {
+        self.server.log.deleted_segments.add(1);
+        self.server.log.deleted_bytes.add(bytes);
     }
 
     /// What was written beyond the tail was cleared.

@@ -72,7 +72,14 @@ pub(crate) struct Parameters {
     path = "/streams/{stream}/messages",
     operation_id = "append_messages",
     tag = "messages",
-    params(StreamParameter, Parameters),
+    params(
+        StreamParameter,
+        Parameters,
+        ("Producer-Id" = Option<String>, Header, description = "Who sends this, where the request may be sent again and \
+            be stored once: 1 to 64 printable ASCII characters. The three headers go together."),
+        ("Producer-Epoch" = Option<u64>, Header, description = "Rises with each start of the producer."),
+        ("Producer-Seq" = Option<u64>, Header, description = "The number of the request in its epoch, from 0."),
+    ),
     request_body(content(
         (AppendRequest = "application/json"),
         (CloudEvent = "application/cloudevents+json"),

@@ -339,6 +339,7 @@ impl Deletion {
         }
         self.hide(&segment);
         self.shown.ends.forget(segment.base);
+        self.store.metrics.segment_deleted(bytes);
         let base = segment.base;
         tracing::info!(%container, segment = %base, bytes, %why, "a segment was deleted");
     }
