@@ -93,16 +93,12 @@ pub(crate) async fn plan(
         ReadAccess::None(why) => return Err(Problem::new(Code::NoDirectAccess, why)),
     };
     let reader = stream.reader(Freshness::Recent).await?;
-    let (first_offset, end_offset) = (reader.first_offset(), reader.tail().next_offset());
-    let from = from.map_or(first_offset, Offset);
-    if from < first_offset {
-        return Err(ReadError::BelowFirst { first_offset }.into());
-    }
-    if from > end_offset {
+    let (from, end_offset) = (from.map(Offset), reader.tail().next_offset());
+    if from > Some(end_offset) {
         return Err(ReadError::BeyondTail { end_offset }.into());
     }
-    let extents = reader.segments(from, live, limit).await?;
-    let next_offset = extents.last().map_or(from, |last| last.next_offset);
+    let (first_offset, extents) = reader.segments(from, live, limit).await?;
+    let next_offset = extents.last().map_or(from.unwrap_or(first_offset), |last| last.next_offset);
     let segment = |SegmentExtent { blob, first_offset, next_offset, end, sealed }| Segment {
         url: format!("{container_url}/{blob}"),
         blob,

@@ -68,6 +68,7 @@ fn show_log(app: &App, shown: &mut Exposition) {
     shown.one(&f::APPENDED_BYTES, log.batch_bytes.get_sample_sum());
     let refused = app.metrics.refused().map(|(code, count)| (vec![("code", code.word())], count as f64));
     shown.values(&f::APPENDS_REFUSED, refused);
+    shown.one(&f::APPENDS_REPEATED, log.repeated.get() as f64);
     shown.histograms(&f::BATCH_REQUESTS, [(Vec::new(), &log.batch_requests)]);
     shown.histograms(&f::BATCH_MESSAGES, [(Vec::new(), &log.batch_messages)]);
     shown.histograms(&f::BATCH_BYTES, [(Vec::new(), &log.batch_bytes)]);

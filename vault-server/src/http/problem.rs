@@ -336,6 +336,7 @@ impl From<AdminError> for Problem {
                 Self::from(unusable).with_side_effects()
             }
             AdminError::Unusable(unusable) => unusable.into(),
+            AdminError::InvalidSettings(invalid) => invalid.into(),
             AdminError::OtherSettings(_) => Self::new(Code::OtherSettings, detail),
             AdminError::UnknownAccount { .. } => Self::new(Code::InvalidSettings, detail),
             AdminError::Managed(_) => Self::new(Code::ManagedByKubernetes, detail),

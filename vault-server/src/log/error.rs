@@ -4,6 +4,7 @@ use thiserror::Error;
 use vault_format::ids::{Offset, Position};
 use vault_format::producers::Refused;
 
+use crate::log::settings::InvalidSettings;
 use crate::storage::StorageError;
 
 /// What holds one stream back until somebody mends it. The other streams of the vault go on.
@@ -148,6 +149,9 @@ pub enum AdminError {
     /// The stream cannot be used now.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    /// Settings that do not fit together.
+    #[error(transparent)]
+    InvalidSettings(#[from] InvalidSettings),
     /// It exists with other settings.
     #[error("the stream exists with other settings: {0}")]
     OtherSettings(String),

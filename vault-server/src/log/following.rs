@@ -33,8 +33,11 @@ pub(crate) async fn locate(store: &Store, begun: bool) -> Result<Recovered, Unus
             Ok(recovered) => return Ok(recovered),
             Err(RecoverError::Reign(_)) => unreachable!("who only follows has no reign that could end"),
             // Retention may have deleted a segment that was listed a moment ago; the newer ones are there.
-            Err(RecoverError::Unusable(Unusable::NotFound))
-                if tries.next().is_some() && !store.segments().await?.is_empty() => {}
+            Err(RecoverError::Unusable(Unusable::NotFound)) if !store.segments().await?.is_empty() => {
+                if tries.next().is_none() {
+                    return Err(Unusable::TimedOut);
+                }
+            }
             Err(RecoverError::Unusable(unusable)) => return Err(unusable),
         }
     }

@@ -137,7 +137,10 @@ impl Reader {
                 _ => high = middle,
             }
         }
-        let Some(segment) = segments.get(low.saturating_sub(1)) else { return Ok(tail.next_offset()) };
+        let Some(segment) = low.checked_sub(1).and_then(|index| segments.get(index)) else {
+            // The last message in front of all that is kept is as new as that: the first one kept is the first.
+            return Ok(segments.first().map_or(tail.next_offset(), |first| first.base));
+        };
         if !tail.is_beyond(segment.base, Position::ZERO) {
             // All in front of it is deleted, and it is empty as far as this server knows.
             return Ok(tail.next_offset());
@@ -177,13 +180,16 @@ impl Reader {
         Ok(tail.next_offset())
     }
 
-    /// How many bytes the stream holds: those of the sealed segments and of the open one up to the tail. What is not
-    /// known of them is looked up.
-    pub(crate) async fn stored_bytes(&self) -> Result<u64, Unusable> {
+    /// Whether the stream holds at most `most` bytes: those of the sealed segments and of the open one up to the tail.
+    /// What is not known of them is looked up where it matters.
+    pub(crate) async fn holds_at_most(&self, most: u64) -> Result<bool, Unusable> {
+        if self.size().1 <= most {
+            return Ok(true);
+        }
         let (sealed, tail) = self.sealed();
         self.shown.ends.find(&self.store, &sealed).await?;
         // One that is gone holds nothing any more.
-        Ok(self.shown.ends.sum(&sealed, |_| 0) + tail.chain.position.0)
+        Ok(self.shown.ends.sum(&sealed, |_| 0) + tail.chain.position.0 <= most)
     }
 
     /// The segments in front of the tail's, and the tail.
@@ -269,8 +275,11 @@ impl Reader {
     /// What it means that nothing stands at a place in front of the tail: it is behind the seal of its segment, or
     /// retention has deleted the segment.
     fn behind_or_below(&self, segment: Offset, chain: &Chain) -> Result<Loaded, ReadError> {
-        let first_offset = self.first_offset();
-        if segment < chain.next_offset && self.segment(chain.next_offset).is_some() {
+        // Looked at once: retention may take segments off the front meanwhile.
+        let segments = self.segments();
+        let first_offset = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+        let follows = segments.binary_search_by_key(&chain.next_offset, |segment| segment.base).is_ok();
+        if segment < chain.next_offset && follows {
             // There is no message left in this segment, deleted or not.
             Ok(Loaded::Over)
         } else if chain.next_offset < first_offset {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use vault_format::header::Header;
 use vault_format::ids::{Offset, StreamId, Timestamp};
 
-use crate::limits::{FEED_AGAIN, FOLLOW_EVERY, OVERTAKEN_TRIES, SIZE_PATIENCE};
+use crate::limits::{FEED_AGAIN, FOLLOW_EVERY, SIZE_PATIENCE};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::reader::{Cursor, Reader};
@@ -21,16 +21,20 @@ use crate::log::tail::Tail;
 use crate::metrics::log::Reading;
 
 /// Waits for a read as long as a request may, and takes note of damage. A read that comes upon a segment which retention
-/// has deleted begins anew: what it finds then tells. A macro, since a closure that reads on from a cursor could not be
-/// sent from thread to thread.
+/// has deleted begins anew: what it finds then tells. Retention may delete faster than a read looks, but not for longer
+/// than there are segments. A macro, since a closure that reads on from a cursor could not be sent from thread to thread.
 macro_rules! bounded {
     ($reader:expr, $read:expr) => {{
-        let mut tries = 0..OVERTAKEN_TRIES;
+        let clock = &$reader.stream.env().clock;
+        let end = clock.monotonic() + $reader.stream.patience();
         loop {
             let first = $reader.first_offset();
             match $reader.patiently($read).await {
-                Err(ReadError::Unusable(Unusable::NotFound))
-                    if tries.next().is_some() && $reader.is_overtaken(first).await => {}
+                Err(ReadError::Unusable(Unusable::NotFound)) if $reader.is_overtaken(first).await => {
+                    if clock.monotonic() >= end {
+                        break Err(Unusable::TimedOut.into());
+                    }
+                }
                 read => break $reader.noting_damage(read),
             }
         }
@@ -96,23 +100,34 @@ impl StreamReader {
         reader.size()
     }
 
-    /// Where the messages from `from` on stand, segment by segment, at most `limit` of them: up to the tail, or without
-    /// the segment that still grows.
+    /// Where the messages from `from` on stand, or from the first that is kept: segment by segment, at most `limit` of them,
+    /// up to the tail or without the segment that still grows. And the first offset kept, of the same moment.
     pub async fn segments(
         &self,
-        from: Offset,
+        from: Option<Offset>,
         live: bool,
         limit: usize,
-    ) -> Result<Vec<SegmentExtent>, ReadError> {
+    ) -> Result<(Offset, Vec<SegmentExtent>), ReadError> {
         bounded!(self, self.extents(from, live, limit))
     }
 
-    async fn extents(&self, from: Offset, live: bool, limit: usize) -> Result<Vec<SegmentExtent>, ReadError> {
+    async fn extents(
+        &self,
+        from: Option<Offset>,
+        live: bool,
+        limit: usize,
+    ) -> Result<(Offset, Vec<SegmentExtent>), ReadError> {
         let reader = &self.open.reader;
         // The tail first: segments that are older than it are all listed by then.
         let tail = reader.tail();
+        let segments = reader.segments();
+        let first_offset = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+        let from = from.unwrap_or(first_offset);
+        if from < first_offset {
+            return Err(ReadError::BelowFirst { first_offset });
+        }
         let name = |base| reader.store.blob(base).name;
-        let mut found: Vec<_> = extents(&reader.segments(), &tail, from, live, name).take(limit).collect();
+        let mut found: Vec<_> = extents(&segments, &tail, from, live, name).take(limit).collect();
         let sealed: Vec<_> = found
             .iter()
             .filter(|extent| extent.sealed)
@@ -124,7 +139,7 @@ impl StreamReader {
             // One that is gone by now is not there to be read.
             extent.end = ends.get(extent.first_offset).ok_or(Unusable::NotFound)?;
         }
-        Ok(found)
+        Ok((first_offset, found))
     }
 
     /// The place in front of the batch that holds `offset`, or of the tail.

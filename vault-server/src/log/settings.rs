@@ -147,6 +147,32 @@ pub enum InvalidSettings {
         /// The highest that it can be.
         most: u64,
     },
+    /// There would be no room for what is to be kept.
+    #[error(
+        "max_bytes is {max_bytes}, but retention_bytes keeps {retention_bytes}, and up to a quarter more until a segment \
+         can go; max_bytes must be at least {}",
+        retention_bytes.saturating_add(retention_bytes / 4)
+    )]
+    NoRoomForRetention {
+        /// The limit.
+        max_bytes: u64,
+        /// What is kept.
+        retention_bytes: u64,
+    },
+}
+
+impl Settings {
+    /// Checks settings that have to fit together.
+    pub fn check(&self) -> Result<(), InvalidSettings> {
+        match (self.max_bytes, self.retention_bytes) {
+            (Some(max_bytes), Some(retention_bytes))
+                if max_bytes < retention_bytes.saturating_add(retention_bytes / 4) =>
+            {
+                Err(InvalidSettings::NoRoomForRetention { max_bytes, retention_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl InvalidSettings {
@@ -155,6 +181,7 @@ impl InvalidSettings {
         match self {
             Self::SegmentBytes(found) => (SEGMENT_BYTES, *found),
             Self::Limit { name, found, .. } => (name, *found),
+            Self::NoRoomForRetention { max_bytes, .. } => ("max_bytes", *max_bytes),
         }
     }
 }
@@ -203,6 +230,8 @@ pub struct StreamMeta {
     pub settings: Settings,
     /// Whether its first segment was made: without a segment, data is missing.
     pub begun: bool,
+    /// Whether retention has deleted segments: without that it is damage where the first ones are gone.
+    pub trimmed: bool,
     /// The Kubernetes object that the stream belongs to, such as `vaultstream/<namespace>/<name>`. Only that object
     /// changes or deletes the stream; this server never writes the name.
     pub owner: Option<String>,
@@ -219,6 +248,7 @@ pub struct InvalidMeta {
 const ID: &str = "stream_id";
 const CREATED: &str = "created_ms";
 const BEGUN: &str = "begun";
+const TRIMMED: &str = "trimmed";
 const SEGMENT_BYTES: &str = "segment_bytes";
 const OWNER: &str = "owner";
 const CODEC: &str = "codec";
@@ -249,6 +279,7 @@ impl StreamMeta {
             (CODEC, Some(settings.codec).filter(|codec| *codec != Codec::None).map(|it| it.to_string())),
             (ACCOUNT, settings.account.clone()),
             (BEGUN, self.begun.then(|| "true".to_owned())),
+            (TRIMMED, self.trimmed.then(|| "true".to_owned())),
         ];
         for (name, value) in others.into_iter().chain(limits) {
             match value {
@@ -282,6 +313,7 @@ impl StreamMeta {
             created: Timestamp(number(metadata, CREATED)?),
             settings: patch.apply_to(&Settings::default()),
             begun: metadata.contains_key(BEGUN),
+            trimmed: metadata.contains_key(TRIMMED),
             owner: owner(metadata),
         })
     }
@@ -315,7 +347,14 @@ mod tests {
             max_bytes: all.then_some(2 << 30),
         };
         let owner = all.then(|| "vaultstream/shop/orders".to_owned());
-        StreamMeta { id: StreamId([7; 16]), created: Timestamp(123), settings, begun: all, owner }
+        StreamMeta {
+            id: StreamId([7; 16]),
+            created: Timestamp(123),
+            settings,
+            begun: all,
+            trimmed: all,
+            owner,
+        }
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Vault {
             Err(other) => return Err(other.into()),
         }
         let mut settings = settings.apply_to(&Settings::default());
+        settings.check()?;
         let accounts = &self.context.options.accounts;
         match &settings.account {
             Some(account) if !accounts.contains(account) => {
@@ -206,8 +207,8 @@ impl Vault {
             return Err(AdminError::TooManyStreams(MAX_STREAMS));
         }
         let env = &self.context.env;
-        let meta =
-            StreamMeta { id: env.stream_id(), created: env.clock.now(), settings, begun: false, owner: None };
+        let (id, created) = (env.stream_id(), env.clock.now());
+        let meta = StreamMeta { id, created, settings, begun: false, trimmed: false, owner: None };
         let container = self.context.prefix.container(name);
         let metadata = meta.to_metadata();
         let created =
@@ -251,6 +252,7 @@ impl Vault {
                 current.unwrap_or_default()
             )));
         }
+        settings.apply_to(&stream.meta().settings).check()?;
         let (vault, changed) = (self.clone(), Arc::clone(&stream));
         self.to_the_end(async move {
             let container = vault.context.prefix.container(changed.name());

@@ -79,6 +79,9 @@ impl Shown {
     }
 }
 
+/// Puts something on record in the metadata of the stream's container.
+pub(crate) type RecordsOnce = Arc<dyn Fn() -> BoxFuture<'static, Result<(), StorageError>> + Send + Sync>;
+
 /// What a writer is made of.
 pub(crate) struct WriterParts {
     pub(crate) store: Store,
@@ -88,7 +91,9 @@ pub(crate) struct WriterParts {
     /// How the next batch is compressed.
     pub(crate) codec: CodecInForce,
     /// Puts on record that the stream has a first segment.
-    pub(crate) begin: Box<dyn Fn() -> BoxFuture<'static, Result<(), StorageError>> + Send + Sync>,
+    pub(crate) begin: RecordsOnce,
+    /// Puts on record that retention deletes segments, unless that is on record.
+    pub(crate) trim: RecordsOnce,
     pub(crate) shown: Shown,
     pub(crate) requests: mpsc::UnboundedReceiver<AppendRequest>,
     pub(crate) command: watch::Receiver<Command>,

@@ -54,6 +54,8 @@ families! {
         "Bytes written for these messages, with the headers of batches and what fills their pages.";
     APPENDS_REFUSED = COUNTER "messagevault_appends_refused_total",
         "Append requests that this server itself answered with a problem, by its code. What a leader refuses counts there.";
+    APPENDS_REPEATED = COUNTER "messagevault_appends_repeated_total",
+        "Append requests of idempotent producers that were stored before, and were answered as the first time.";
     BATCH_REQUESTS = HISTOGRAM "messagevault_batch_requests", "Append requests in a batch of messages.";
     BATCH_MESSAGES = HISTOGRAM "messagevault_batch_messages", "Messages in a batch.";
     BATCH_BYTES = HISTOGRAM "messagevault_batch_bytes", "Bytes of the write that stored a batch of messages.";

@@ -21,6 +21,7 @@ pub(crate) struct LogMetrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) tail_clears: Count,
     pub(crate) set_aside_bytes: Count,
+    pub(crate) repeated: Count,
     pub(crate) deleted_segments: Count,
     pub(crate) deleted_bytes: Count,
     pub(crate) readers: Arc<Count>,
@@ -35,6 +36,7 @@ impl Default for LogMetrics {
             commit_seconds: histogram(&COMMIT_SECONDS, SECONDS),
             tail_clears: Count::default(),
             set_aside_bytes: Count::default(),
+            repeated: Count::default(),
             deleted_segments: Count::default(),
             deleted_bytes: Count::default(),
             readers: Arc::default(),
@@ -66,6 +68,11 @@ impl StreamMetrics {
         log.batch_bytes.observe(bytes as f64);
         self.messages.add(messages);
         self.bytes.add(bytes as u64);
+    }
+
+    /// A request that was stored before was answered again.
+    pub(crate) fn repeated(&self) {
+        self.server.log.repeated.add(1);
     }
 
     /// A put was stored, so long after it was first sent.

@@ -79,6 +79,17 @@ async fn who_follows_and_is_overtaken_is_told() {
 }
 
 #[tokio::test]
+async fn a_limit_that_leaves_no_room_for_what_is_to_be_kept_is_refused() {
+    let server = super::server().await;
+    let both = |bytes: u64| format!(r#"{{"retention_bytes":{},"max_bytes":{bytes}}}"#, 64 << 20);
+    let problem = server.call("PUT", "/streams/t", both(79 << 20)).await.problem(400, "invalid_settings");
+    assert!(problem["detail"].as_str().unwrap().contains("at least 83886080"), "{problem}");
+    server.call("PUT", "/streams/t", both(80 << 20)).await.is(201);
+    server.call("PATCH", "/streams/t", r#"{"max_bytes":1048576}"#).await.problem(400, "invalid_settings");
+    server.call("PATCH", "/streams/t", r#"{"retention_bytes":null,"max_bytes":1048576}"#).await.is(200);
+}
+
+#[tokio::test]
 async fn a_full_stream_takes_nothing_until_it_may_hold_more() {
     let server = super::server().await;
     server.call("PUT", "/streams/s", r#"{"max_bytes":1048576}"#).await.is(201);

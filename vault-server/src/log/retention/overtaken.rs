@@ -7,6 +7,11 @@ use std::sync::PoisonError;
 
 use crate::log::error::Unusable;
 use crate::log::reader::Reader;
+use crate::log::recover::{RecoverError, claim};
+use crate::log::reign::Reign;
+use crate::log::retry::until_definite;
+use crate::log::settings::StreamMeta;
+use crate::log::store::{Segment, Store};
 
 /// Lists the segments and forgets the known ones that come before all that are there. Whether there were any.
 ///
@@ -15,6 +20,10 @@ use crate::log::reader::Reader;
 pub(crate) async fn forget_deleted(reader: &Reader) -> Result<bool, Unusable> {
     let listed = reader.store.segments().await?;
     let Some(first) = listed.first() else { return Ok(false) };
+    let some_are_gone = reader.segments().first().is_some_and(|oldest| oldest.base < first.base);
+    if !some_are_gone || !is_trimmed(&reader.store).await? {
+        return Ok(false);
+    }
     let mut known = reader.shown.segments.write().unwrap_or_else(PoisonError::into_inner);
     let gone = known.partition_point(|segment| segment.base < first.base);
     let is_there = |base| listed.binary_search_by_key(&base, |segment| segment.base).is_ok();
@@ -28,4 +37,29 @@ pub(crate) async fn forget_deleted(reader: &Reader) -> Result<bool, Unusable> {
         reader.shown.ends.forget(segment.base);
     }
     Ok(true)
+}
+
+/// Whether it is on record that retention has deleted segments of the stream. That is so before it deletes the first.
+pub(crate) async fn is_trimmed(store: &Store) -> Result<bool, Unusable> {
+    let metadata = until_definite(&store.env, || store.storage.container_metadata(&store.container)).await?;
+    Ok(StreamMeta::from_metadata(&metadata).is_ok_and(|meta| meta.id == store.id && meta.trimmed))
+}
+
+/// Claims the oldest segment for a new term: a deletion that an earlier leader has on its way is then refused, since it
+/// names the segment as it was.
+pub(crate) async fn guard_oldest(
+    store: &Store,
+    reign: &Reign,
+    segments: &mut Vec<Segment>,
+) -> Result<(), RecoverError> {
+    while segments.len() > 1 {
+        match claim(store, reign, &segments[0]).await {
+            // It was deleted a moment ago.
+            Err(RecoverError::Unusable(Unusable::NotFound)) => {
+                segments.remove(0);
+            }
+            claimed => return claimed,
+        }
+    }
+    Ok(())
 }

@@ -86,13 +86,10 @@ impl Stream {
         max_bytes: u64,
         patience: Duration,
     ) -> Result<bool, AppendError> {
-        let stored = self.context.env.timeout(patience, open.reader.stored_bytes()).await;
-        let stored = match stored {
-            Ok(stored) => stored?,
-            Err(_) => return Err(Unusable::TimedOut.into()),
-        };
         let queued = (QUEUE_BYTES_PER_STREAM - self.queue.available_permits()) as u64;
-        Ok(stored.saturating_add(queued) <= max_bytes)
+        let Some(most) = max_bytes.checked_sub(queued) else { return Ok(false) };
+        let fits = self.context.env.timeout(patience, open.reader.holds_at_most(most)).await;
+        Ok(fits.unwrap_or(Err(Unusable::TimedOut))?)
     }
 
     /// Gives an append to the writer and waits for what comes of it.

@@ -7,7 +7,7 @@ use vault_format::ids::Offset;
 
 use super::{OpenStream, State, Stream};
 use crate::limits::RECENT_BYTES_PER_STREAM;
-use crate::log::error::Unusable;
+use crate::log::error::{StreamFault, Unusable};
 use crate::log::following::{Follower, locate};
 use crate::log::fresh::Fresh;
 use crate::log::meta;
@@ -15,8 +15,11 @@ use crate::log::reader::Reader;
 use crate::log::recent::Recent;
 use crate::log::recover::{Purpose, RecoverError, Recovered, recover};
 use crate::log::reign::Reign;
+use crate::log::retention::Policy;
 use crate::log::retention::ends::Ends;
+use crate::log::retention::overtaken::{guard_oldest, is_trimmed};
 use crate::log::retry::Backoff;
+use crate::log::settings::StreamMeta;
 use crate::log::store::Store;
 use crate::log::tail::Tail;
 use crate::log::writer::{Command, Retaining, Shown, Writer, WriterEnd, WriterParts};
@@ -90,9 +93,14 @@ impl Stream {
     }
 
     async fn try_recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
-        let (store, begun) = self.store().await?;
-        let segment_bytes = self.meta().settings.segment_bytes;
-        let recovered = recover(&store, Purpose::Lead { reign, segment_bytes }, begun).await?;
+        let (store, meta) = self.store().await?;
+        let StreamMeta { begun, trimmed, settings, .. } = meta;
+        let purpose = Purpose::Lead { reign, segment_bytes: settings.segment_bytes };
+        let mut recovered = recover(&store, purpose, begun).await?;
+        if trimmed || Policy::of(&settings).retains() {
+            guard_oldest(&store, reign, &mut recovered.segments).await?;
+        }
+        self.note_lost_front(&store, &mut recovered).await?;
         if !begun && !recovered.segments.is_empty() {
             // A leader ended between making the first segment and putting that on record.
             self.begin().await?;
@@ -100,21 +108,37 @@ impl Stream {
         Ok((store, recovered))
     }
 
-    /// The stream as its container says: what stands in storage counts, since another leader may have changed it. And
-    /// whether it has begun.
-    async fn store(&self) -> Result<(Store, bool), Unusable> {
+    /// The stream as its container says: what stands in storage counts, since another leader may have changed it.
+    async fn store(&self) -> Result<(Store, StreamMeta), Unusable> {
         let meta = meta::read(&self.context, &self.container).await?;
         self.set_meta(meta.clone());
         let (storage, env) = (Arc::clone(&self.context.storage), self.context.env.clone());
         let (container, metrics) = (self.container.clone(), Arc::clone(&self.metrics));
-        Ok((Store { storage, env, container, id: meta.id, metrics }, meta.begun))
+        Ok((Store { storage, env, container, id: meta.id, metrics }, meta))
+    }
+
+    /// Holds the stream back where its first segments are gone and retention has deleted none.
+    async fn note_lost_front(&self, store: &Store, recovered: &mut Recovered) -> Result<(), Unusable> {
+        let Some(first) = recovered.segments.first().filter(|first| first.base > Offset::ZERO) else {
+            return Ok(());
+        };
+        // Asked for after the list was: retention may have begun in between.
+        if recovered.fault.is_none() && !is_trimmed(store).await? {
+            let lost = format!(
+                "what comes before segment {:020} is gone, and retention has deleted nothing",
+                first.base
+            );
+            recovered.fault = Some(StreamFault::DataMissing(lost));
+        }
+        Ok(())
     }
 
     /// The stream as a follower reads it, found now.
     pub(super) async fn follow(&self) -> Result<OpenStream, Unusable> {
         let began = self.context.env.clock.monotonic();
-        let (store, begun) = self.store().await?;
-        let recovered = locate(&store, begun).await?;
+        let (store, meta) = self.store().await?;
+        let mut recovered = locate(&store, meta.begun).await?;
+        self.note_lost_front(&store, &mut recovered).await?;
         let follower = Some(Follower::new(&recovered, began));
         let reader = self.reader_at(store, &recovered);
         let fault = Mutex::new(recovered.fault);
@@ -143,15 +167,19 @@ impl Stream {
     ) -> (Arc<OpenStream>, Option<Writer>) {
         let reader = self.reader_at(store.clone(), recovered);
         let (sender, requests) = mpsc::unbounded_channel();
-        let stream = Arc::clone(self);
+        let (stream, trimmed) = (Arc::clone(self), Arc::clone(self));
         let parts = WriterParts {
             store,
             reign: reign.clone(),
             segment_bytes: Arc::clone(&self.segment_bytes),
             codec: self.codec.clone(),
-            begin: Box::new(move || {
+            begin: Arc::new(move || {
                 let stream = Arc::clone(&stream);
                 Box::pin(async move { stream.begin().await })
+            }),
+            trim: Arc::new(move || {
+                let stream = Arc::clone(&trimmed);
+                Box::pin(async move { stream.trim().await })
             }),
             shown: reader.shown.clone(),
             requests,
@@ -170,6 +198,16 @@ impl Stream {
         };
         let writer = recovered.fault.is_none().then(|| Writer::new(parts, recovered));
         (Arc::new(open), writer)
+    }
+
+    /// Puts on record that retention deletes segments of the stream.
+    async fn trim(&self) -> Result<(), StorageError> {
+        if self.meta().trimmed {
+            return Ok(());
+        }
+        let meta = meta::update(&self.context, &self.container, |meta| meta.trimmed = true).await?;
+        self.set_meta(meta);
+        Ok(())
     }
 
     /// Puts on record that the stream has a segment.

@@ -9,6 +9,7 @@ mod following;
 mod measured;
 mod producers;
 mod retention;
+mod retention_races;
 mod retention_readers;
 mod takeover;
 

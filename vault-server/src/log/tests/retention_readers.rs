@@ -168,7 +168,7 @@ async fn who_waits_behind_a_seal_goes_on_in_the_next_segment() {
 
 /// A stream of `count` segments that were sealed early, written behind the log's back: segment `n` holds two messages,
 /// appended at second `10 * n` and five seconds later.
-async fn many_segments(server: &Server, count: u64) -> (Arc<Stream>, u64) {
+pub(super) async fn many_segments(server: &Server, count: u64) -> (Arc<Stream>, u64) {
     let stream = server.create("orders", 4).await;
     let term = server.vault.term().unwrap();
     let mut chain = Chain::at_segment_start(stream.meta().id, Offset(0));
@@ -211,7 +211,7 @@ async fn a_stream_of_a_hundred_segments_is_read_from_any_place() {
         }
         let open = reader.tail().chain.position.0;
         assert_eq!(reader.size().await, (101, stored_bytes + open));
-        let extents = reader.segments(Offset(0), true, 1_000).await.unwrap();
+        let (_, extents) = reader.segments(Some(Offset(0)), true, 1_000).await.unwrap();
         assert_eq!(extents.iter().map(|extent| extent.end.0).sum::<u64>(), stored_bytes + open);
         assert_eq!(stream.status().condition, Condition::Open);
     }

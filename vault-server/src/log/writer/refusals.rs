@@ -54,6 +54,7 @@ impl Writer {
         let due =
             |repeat: &mut Repeat| repeat.appended.next_offset <= settled || repeat.after_put <= oldest_put;
         for Repeat { request, appended, .. } in self.repeats.extract_if(.., due) {
+            self.parts.store.metrics.repeated();
             request.answer(Ok(appended));
         }
     }

@@ -22,7 +22,7 @@ use vault_format::header::{Header, Kind};
 use vault_format::ids::{Offset, Position, Timestamp};
 use vault_format::limits::PAGE_BYTES;
 
-use super::{AppendRequest, Command, Open, Shown, Writer};
+use super::{AppendRequest, Command, Open, RecordsOnce, Shown, Writer};
 use crate::limits::{FIRST_MESSAGE_HOPS, RETENTION_DELETE_AGAIN};
 use crate::log::appender::Put;
 use crate::log::error::Unusable;
@@ -43,6 +43,8 @@ pub(crate) struct Retaining {
     clock: Arc<Mutex<SteadyClock>>,
     /// The policy as it was when it was last looked at.
     policy: Policy,
+    /// Whether segments are sealed early and deleted: not while the writer comes to its end.
+    is_active: bool,
     /// Whether something has happened since.
     look: bool,
     /// Ends when it is time to look.
@@ -82,6 +84,7 @@ impl Retaining {
             settings,
             clock,
             policy,
+            is_active: false,
             look: false,
             timer: None,
             chore: None,
@@ -131,7 +134,8 @@ impl Retaining {
 pub(super) fn seal_is_due(open: &Open, retaining: &Retaining) -> bool {
     let built = open.appender.built();
     // A sealed segment holds a message.
-    built.next_offset > open.segment.base
+    retaining.is_active
+        && built.next_offset > open.segment.base
         && (retaining.seal_is_due || retaining.policy.seals_by_bytes(built.position.0))
 }
 
@@ -142,7 +146,8 @@ impl Writer {
         if std::mem::replace(&mut self.parts.retaining.policy, policy) != policy {
             self.parts.retaining.tick();
         }
-        if !policy.retains() || *self.parts.command.borrow() != Command::Run {
+        self.parts.retaining.is_active = policy.retains() && *self.parts.command.borrow() == Command::Run;
+        if !self.parts.retaining.is_active {
             (self.parts.retaining.timer, self.parts.retaining.seal_is_due) = (None, false);
             return;
         }
@@ -213,6 +218,9 @@ impl Writer {
             store: self.parts.store.clone(),
             reign: self.parts.reign.clone(),
             shown: shown.clone(),
+            settings: self.parts.retaining.settings.clone(),
+            policy,
+            trim: Arc::clone(&self.parts.trim),
         };
         self.parts.retaining.chore = Some(Box::pin(async move {
             deletion.delete(oldest, why).await;
@@ -311,10 +319,14 @@ struct Deletion {
     store: Store,
     reign: Reign,
     shown: Shown,
+    settings: watch::Receiver<Policy>,
+    /// What the settings said when it was decided.
+    policy: Policy,
+    trim: RecordsOnce,
 }
 
 impl Deletion {
-    /// Deletes the oldest segment, however often it takes.
+    /// Deletes the oldest segment, however often it takes, unless retention is changed meanwhile.
     async fn delete(&self, segment: Segment, why: Reason) {
         let Store { env, container, .. } = &self.store;
         // Only for the log.
@@ -324,8 +336,13 @@ impl Deletion {
         let mut troubled = false;
         loop {
             match self.try_once(&segment).await {
-                Ok(()) | Err(StorageError::NotFound) => break,
+                Ok(true) | Err(StorageError::NotFound) => break,
+                Ok(false) => return self.show(segment),
                 Err(error) => {
+                    if !matches!(error, StorageError::Unavailable(_)) {
+                        // It is there to be read as long as it cannot be deleted.
+                        self.show(segment);
+                    }
                     if !std::mem::replace(&mut troubled, true) {
                         let base = segment.base;
                         tracing::warn!(%container, segment = %base, %error, "cannot delete a segment, trying again");
@@ -344,17 +361,30 @@ impl Deletion {
         tracing::info!(%container, segment = %base, bytes, %why, "a segment was deleted");
     }
 
-    async fn try_once(&self, segment: &Segment) -> Result<(), StorageError> {
+    /// Whether it was deleted; `false` where that is not asked for any more.
+    async fn try_once(&self, segment: &Segment) -> Result<bool, StorageError> {
         let Store { storage, env, .. } = &self.store;
+        // From now on it is no damage where the first segments are gone.
+        (self.trim)().await?;
         let blob = self.store.blob(segment.base);
         let etag = storage.properties(&blob).await?.etag;
         // Who was deposed deletes nothing: the settings may be others by now.
         if !self.reign.in_force(storage, env, None).await? {
             return Err(StorageError::PreconditionFailed);
         }
+        if *self.settings.borrow() != self.policy {
+            return Ok(false);
+        }
         // Nobody is shown any more what may be gone in a moment.
         self.hide(segment);
-        storage.delete_blob(&blob, Some(&etag)).await
+        storage.delete_blob(&blob, Some(&etag)).await.map(|()| true)
+    }
+
+    fn show(&self, segment: Segment) {
+        let mut shown = self.shown.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if shown.first().is_some_and(|first| first.base > segment.base) {
+            shown.insert(0, segment);
+        }
     }
 
     fn hide(&self, segment: &Segment) {
