@@ -442,6 +442,10 @@ const _: () = assert!(ISSUER_TIME.as_secs() < ISSUER_PATIENCE.as_secs());
 const _: () = assert!(MAX_TOKEN_BYTES < CONNECTION_BUFFER_BYTES && MAX_BASIC_BYTES < CONNECTION_BUFFER_BYTES);
 const _: () = assert!(MAX_GRANTS <= MAX_CALLER_GRANTS);
 
+/// How long an answer that breaks off waits before it does, so that what was written before is sent: the connection
+/// drops what it holds back.
+pub const BREAK_OFF_PAUSE: Duration = Duration::from_millis(250);
+
 // --- reads that follow or filter ---
 
 /// How often an event stream shows that it lives, and how far the stream goes.

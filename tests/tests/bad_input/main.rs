@@ -1,6 +1,7 @@
 //! What goes wrong outside of the server: requests, clients, settings, files. Each is met by the real process.
 
 mod damage;
+mod damaged_reads;
 mod requests;
 mod slow_clients;
 mod startup;

@@ -16,7 +16,6 @@ use crate::http::openapi::{Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, query};
 use crate::limits::MAX_DIRECT_SEGMENTS;
-use crate::log::error::ReadError;
 use crate::log::segments::SegmentExtent;
 use crate::log::stream::Freshness;
 use crate::storage::{ReadAccess, ReadGrant};
@@ -95,7 +94,7 @@ pub(crate) async fn plan(
     let reader = stream.reader(Freshness::Recent).await?;
     let (from, end_offset) = (from.map(Offset), reader.tail().next_offset());
     if from > Some(end_offset) {
-        return Err(ReadError::BeyondTail { end_offset }.into());
+        return Err(reader.beyond_tail(end_offset).into());
     }
     let (first_offset, extents) = reader.segments(from, live, limit).await?;
     let next_offset = extents.last().map_or(from.unwrap_or(first_offset), |last| last.next_offset);

@@ -29,6 +29,7 @@ mod direct;
 pub(crate) mod forward;
 mod measured;
 mod metrics;
+mod object;
 pub(crate) mod openapi;
 mod origin;
 pub mod problem;

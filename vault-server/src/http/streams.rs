@@ -15,12 +15,13 @@ use crate::access::grants::Right;
 use crate::http::app::App;
 use crate::http::body::{Limit, drain, receive};
 use crate::http::digest::Digests;
+use crate::http::object::Object;
 use crate::http::openapi::{Problems, StreamParameter};
 use crate::http::problem::{Code, Problem};
 use crate::http::request::{StreamPath, query};
 use crate::limits::{DEFAULT_LIST_STREAMS, MAX_SETTINGS_BODY_BYTES, MAX_STREAMS};
 use crate::log::error::Unusable;
-use crate::log::settings::{Settings, SettingsPatch};
+use crate::log::settings::{Settings, SettingsPatch, rule};
 use crate::log::stream::{Condition, Freshness, Stream};
 use crate::log::vault::Created;
 
@@ -250,8 +251,21 @@ async fn settings(
     if received.bytes.is_empty() {
         return Ok(SettingsPatch::default());
     }
-    let patch: SettingsPatch = serde_json::from_slice(&received.bytes)
-        .map_err(|error| Problem::new(Code::InvalidSettings, error.to_string()))?;
+    let patch = read_settings(&received.bytes)?;
     patch.check()?;
+    Ok(patch)
+}
+
+fn read_settings(json: &[u8]) -> Result<SettingsPatch, Problem> {
+    let invalid = |why: String| Problem::new(Code::InvalidSettings, why);
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let Object(patch) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (setting, why) = (error.path().to_string(), error.into_inner());
+        match rule(&setting) {
+            Some(rule) if why.is_data() => invalid(format!("{setting} {rule}: {why}")),
+            _ => invalid(why.to_string()),
+        }
+    })?;
+    json.end().map_err(|error| invalid(error.to_string()))?;
     Ok(patch)
 }

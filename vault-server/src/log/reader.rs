@@ -10,7 +10,7 @@ use vault_format::limits::BLOCK_BYTES;
 use vault_format::record::Record;
 
 use crate::log::blocks::{Batches, Blocks};
-use crate::log::error::{ReadError, Unusable};
+use crate::log::error::{ReadError, StreamFault, Unusable};
 use crate::log::store::{Head, HeadCache, HeadMark, Segment, Store};
 use crate::log::tail::Tail;
 use crate::log::writer::Shown;
@@ -253,7 +253,17 @@ impl Reader {
         }
         let end = block_end(position);
         let last = tail.segment == segment;
-        let Some(segment) = self.segment(segment) else { return self.behind_or_below(segment, chain) };
+        let Some(segment) = self.segment(segment) else {
+            let missing = self.segments().last().is_some_and(|last| last.base > segment);
+            let gone = |error| match error {
+                ReadError::Unusable(Unusable::Fault(StreamFault::Corrupt { .. })) if missing => {
+                    let gone = format!("segment {segment:020} is gone although later ones are there");
+                    StreamFault::DataMissing(gone).into()
+                }
+                other => other,
+            };
+            return self.behind_or_below(segment, chain).map_err(gone);
+        };
         if position.0 >= segment.bytes {
             return self.behind_or_below(segment.base, chain);
         }
@@ -378,5 +388,5 @@ fn cut(batches: &Batches, found: impl Fn(Kind, Offset) -> bool) -> Option<Cursor
 
 fn misplaced(segment: Offset, chain: &Chain) -> ReadError {
     let detail = "what stands here does not continue what comes before it".to_owned();
-    crate::log::error::StreamFault::Corrupt { segment, position: chain.position, detail }.into()
+    StreamFault::Corrupt { segment, position: chain.position, detail }.into()
 }

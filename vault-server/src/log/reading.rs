@@ -172,6 +172,13 @@ impl StreamReader {
         self.open.fault().map_or(Ok(()), |fault| Err(fault.into()))
     }
 
+    /// What to answer who asks for an offset beyond the tail at `end_offset`. Where damage hides what comes, that is no
+    /// mistake of his.
+    #[must_use]
+    pub fn beyond_tail(&self, end_offset: Offset) -> ReadError {
+        self.check_end().err().unwrap_or(ReadError::BeyondTail { end_offset })
+    }
+
     /// Makes a piece of an answer count against the readers' memory for as long as it waits to be sent.
     pub async fn counted(&self, piece: Vec<u8>) -> Result<Bytes, ReadError> {
         self.open.reader.blocks.counted(&self.open.reader.store, piece).await
@@ -296,6 +303,7 @@ impl StreamReader {
                 deleted @ Unusable::NotFound => return Err(deleted.into()),
                 _ => StreamFault::DataMissing("a segment that was read from is gone".to_owned()).into(),
             },
+            Err(ReadError::BeyondTail { end_offset }) => return Err(self.beyond_tail(end_offset)),
             other => return other.inspect_err(|error| self.note(error)),
         };
         self.note(&error);

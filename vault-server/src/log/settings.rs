@@ -94,6 +94,7 @@ const LIMITS: [Limit; 4] = [
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsPatch {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
+    #[serde(deserialize_with = "given")]
     #[schema(nullable = false)]
     pub segment_bytes: Option<u64>,
     /// How the next batches of messages are compressed.
@@ -101,6 +102,7 @@ pub struct SettingsPatch {
     #[schema(schema_with = codec::schema)]
     pub codec: Option<Codec>,
     /// The storage account that the stream lives in, for ever: one of the server's.
+    #[serde(deserialize_with = "given")]
     #[schema(nullable = false)]
     pub account: Option<String>,
     /// How many bytes of records may be appended in a second, 1 KiB to 1 GiB; `null` takes the limit away.
@@ -126,26 +128,37 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
+/// What a setting of this name must be, to be put behind the name. `None` where there is no such setting.
+#[must_use]
+pub fn rule(name: &str) -> Option<String> {
+    match name {
+        SEGMENT_BYTES => Some(format!(
+            "must be a multiple of {BLOCK_BYTES} from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"
+        )),
+        CODEC => Some(format!("must be one of {}", Codec::ALL.map(Codec::name).join(", "))),
+        ACCOUNT => Some("must be the name of one of the server's storage accounts".to_owned()),
+        _ => LIMITS.iter().find(|limit| limit.name == name).map(|Limit { range, .. }| {
+            format!("must be from {} to {}, or null for none", range.start(), range.end())
+        }),
+    }
+}
+
 /// A setting that is outside its range.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidSettings {
     /// Segments of that size cannot be made.
-    #[error(
-        "segment_bytes is {0}; it must be a multiple of {BLOCK_BYTES} from {MIN_SEGMENT_BYTES} to \
-         {MAX_SEGMENT_BYTES}"
-    )]
-    SegmentBytes(u64),
+    #[error("{SEGMENT_BYTES} is {found}; it {}", rule(SEGMENT_BYTES).unwrap_or_default())]
+    SegmentBytes {
+        /// What was asked for.
+        found: u64,
+    },
     /// A limit is too low or too high.
-    #[error("{name} is {found}; it must be from {least} to {most}, or null for none")]
+    #[error("{name} is {found}; it {}", rule(name).unwrap_or_default())]
     Limit {
         /// The setting's name.
         name: &'static str,
         /// What it was to be.
         found: u64,
-        /// The lowest that it can be.
-        least: u64,
-        /// The highest that it can be.
-        most: u64,
     },
     /// There would be no room for what is to be kept.
     #[error(
@@ -179,7 +192,7 @@ impl InvalidSettings {
     /// The setting's name and what it was.
     fn named(&self) -> (&'static str, u64) {
         match self {
-            Self::SegmentBytes(found) => (SEGMENT_BYTES, *found),
+            Self::SegmentBytes { found } => (SEGMENT_BYTES, *found),
             Self::Limit { name, found, .. } => (name, *found),
             Self::NoRoomForRetention { max_bytes, .. } => ("max_bytes", *max_bytes),
         }
@@ -193,12 +206,11 @@ impl SettingsPatch {
             bytes.is_multiple_of(BLOCK_BYTES) && (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes)
         };
         if let Some(bytes) = self.segment_bytes.filter(|bytes| !fits(*bytes)) {
-            return Err(InvalidSettings::SegmentBytes(bytes));
+            return Err(InvalidSettings::SegmentBytes { found: bytes });
         }
         for Limit { name, range, given, .. } in &LIMITS {
             if let Some(found) = given(self).flatten().filter(|found| !range.contains(found)) {
-                let (least, most) = (*range.start(), *range.end());
-                return Err(InvalidSettings::Limit { name, found, least, most });
+                return Err(InvalidSettings::Limit { name, found });
             }
         }
         Ok(())

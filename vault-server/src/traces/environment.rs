@@ -13,6 +13,16 @@ use crate::limits::TRACES_FLUSH;
 /// Traces are sent where one of these names a collector.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
+/// What decides which traces are sent.
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+
 /// What the server is called unless the environment says something else.
 const SERVICE: &str = "message-vault";
 
@@ -49,6 +59,7 @@ impl Exporting {
                 "{name} is `{protocol}`; this server speaks `http/protobuf`, to which collectors listen at port 4318"
             ));
         }
+        check_sampler(given("OTEL_TRACES_SAMPLER").as_deref(), given("OTEL_TRACES_SAMPLER_ARG").as_deref())?;
         let mut client = reqwest::blocking::Client::builder();
         if let Some((_, path)) = of_traces("CERTIFICATE") {
             client = client.tls_certs_merge(authorities::from_file(path.as_ref())?);
@@ -82,6 +93,23 @@ impl Exporting {
         if let Err(error) = self.0.shutdown_with_timeout(TRACES_FLUSH) {
             tracing::warn!(%error, "the last traces could not be sent");
         }
+    }
+}
+
+/// Whether the SDK, which reads these variables itself, knows the sampler and its share of traces; it would go on with
+/// others than were asked for, which send all.
+fn check_sampler(sampler: Option<&str>, share: Option<&str>) -> Result<(), String> {
+    let Some(sampler) = sampler else { return Ok(()) };
+    if !SAMPLERS.contains(&sampler) {
+        let known = SAMPLERS.join("`, `");
+        return Err(format!("OTEL_TRACES_SAMPLER is `{sampler}`; this server knows `{known}`"));
+    }
+    let is_share = |share: &str| share.parse().is_ok_and(|share: f64| (0.0..=1.0).contains(&share));
+    match share {
+        Some(share) if sampler.ends_with("traceidratio") && !is_share(share) => {
+            Err(format!("OTEL_TRACES_SAMPLER_ARG is `{share}`; it must be a number from 0 to 1"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -123,9 +151,32 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_TRACES_SAMPLER", "xray"),
+            ("OTEL_TRACES_SAMPLER", "Always_On"),
         ] {
             let sentence = begin(&[endpoint, (name, value)]).unwrap_err();
             assert!(sentence.contains(value), "{sentence}");
         }
+        for sampler in ["traceidratio", "parentbased_traceidratio"] {
+            for share in ["1.5", "-0.1", "NaN", "half", "inf", "50%"] {
+                let sampler = ("OTEL_TRACES_SAMPLER", sampler);
+                let sentence = begin(&[endpoint, sampler, ("OTEL_TRACES_SAMPLER_ARG", share)]).unwrap_err();
+                assert!(sentence.contains(share) && sentence.contains("_ARG"), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn samplers_of_the_sdk_are_let_through() {
+        for sampler in SAMPLERS {
+            assert_eq!(check_sampler(Some(sampler), None), Ok(()));
+            for share in ["0", "1", "0.25"] {
+                assert_eq!(check_sampler(Some(sampler), Some(share)), Ok(()));
+            }
+        }
+        // Nobody looks at it.
+        assert_eq!(check_sampler(Some("always_on"), Some("half")), Ok(()));
+        assert_eq!(check_sampler(None, Some("half")), Ok(()));
     }
 }

@@ -12,6 +12,7 @@ use vault_format::record::Message;
 
 use crate::http::append::run::{Rules, Run};
 use crate::http::append::text::Text;
+use crate::http::object::Object;
 use crate::http::problem::{Code, Problem};
 
 #[derive(Deserialize)]
@@ -147,7 +148,7 @@ impl<'de> Visitor<'de> for Messages<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let reading = self.0;
         reading.in_messages = true;
-        while let Some(message) = list.next_element::<JsonMessage<'de>>()? {
+        while let Some(Object(message)) = list.next_element::<Object<JsonMessage<'de>>>()? {
             if let Err(problem) = push(&mut reading.run, &mut reading.scratch, &message) {
                 reading.refused = Some(problem);
                 return Err(A::Error::custom("refused"));

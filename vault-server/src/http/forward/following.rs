@@ -19,7 +19,7 @@ use crate::election::standing::Leader;
 use crate::env::Env;
 use crate::http::app::App;
 use crate::http::problem::Problem;
-use crate::limits::FORWARD_EVENTS_SILENCE;
+use crate::limits::{BREAK_OFF_PAUSE, FORWARD_EVENTS_SILENCE};
 use crate::traces;
 
 /// Relays an answer that goes on for as long as the leader leads.
@@ -47,7 +47,14 @@ pub(super) async fn relay_following(
         silence: events.then(|| app.env.clone()),
         between: true,
     };
-    let body = futures::stream::unfold(Some(following), async |following| following?.piece().await);
+    let clock = Arc::clone(&app.env.clock);
+    let body = futures::stream::unfold((Some(following), clock), async |(following, clock)| {
+        let (piece, following) = following?.piece().await?;
+        if piece.is_err() {
+            clock.sleep(BREAK_OFF_PAUSE).await;
+        }
+        Some((piece, (following, clock)))
+    });
     Ok(relayed(status, headers, Body::from_stream(body)))
 }
 

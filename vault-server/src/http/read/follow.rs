@@ -18,7 +18,7 @@ use crate::http::read::leave::Leave;
 use crate::http::read::messages::{Room, Separator, write_number};
 use crate::http::read::parameters::{Format, Request};
 use crate::http::read::replay::Replay;
-use crate::limits::{COUNTED_PIECE_BYTES, EVENTS_RETRY_MS, FOLLOW_PIECE_BYTES, PING_EVERY};
+use crate::limits::{BREAK_OFF_PAUSE, COUNTED_PIECE_BYTES, EVENTS_RETRY_MS, FOLLOW_PIECE_BYTES, PING_EVERY};
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::StreamReader;
 
@@ -35,7 +35,13 @@ pub(crate) fn body(
         let mut follower = follower?;
         match follower.piece().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(follower))),
-            Err(over) => follower.last_piece(over).map(|piece| (piece, None)),
+            Err(over) => {
+                let last = follower.last_piece(over)?;
+                if last.is_err() {
+                    follower.app.env.clock.sleep(BREAK_OFF_PAUSE).await;
+                }
+                Some((last, None))
+            }
         }
     }))
 }
@@ -67,6 +73,8 @@ struct Follower {
     behind: Option<Offset>,
     /// Reads the log.
     replay: Option<Replay>,
+    /// How that ended, which comes after the messages that were written before it.
+    failed: Option<ReadError>,
     /// Waits for more.
     tap: Option<Tap>,
     greeted: bool,
@@ -94,6 +102,7 @@ impl Follower {
             left: request.limit,
             behind: events.then(|| reader.tail().next_offset()),
             replay: None,
+            failed: None,
             tap: None,
             greeted: !events,
             owes_end: events && !request.filter.is_empty(),
@@ -121,6 +130,9 @@ impl Follower {
         loop {
             if let Some(refused) = self.leave.refused() {
                 return Err(Over::Refused(refused));
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error.into());
             }
             if self.left == 0 || self.app.stopping.is_cancelled() {
                 return Ok(None);
@@ -159,7 +171,13 @@ impl Follower {
             if self.ping.is_due() || self.leave.is_over() {
                 break;
             }
-            more = replay.step(filter, &mut room, &mut out).await?;
+            more = match replay.step(filter, &mut room, &mut out).await {
+                Ok(more) => more,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            };
             // What is in memory already costs no waiting: the others get their turn all the same.
             tokio::task::consume_budget().await;
         }

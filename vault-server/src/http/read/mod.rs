@@ -189,7 +189,10 @@ async fn begin(app: &App, name: &StreamName, request: &Request) -> Result<(Strea
     if stream.status().queued_bytes > 0 {
         reader.wait_beyond(Offset(wanted - 1), BEYOND_TAIL_WAIT).await?;
     }
-    start(&reader, request).await.map(|start| (reader, start))
+    match start(&reader, request).await {
+        Err(ReadError::BeyondTail { end_offset }) => Err(reader.beyond_tail(end_offset)),
+        begun => begun.map(|start| (reader, start)),
+    }
 }
 
 /// The offset at which the answer begins.

@@ -100,7 +100,12 @@ impl Plan {
             // Segments that were sealed early may be short, and many.
             let enough = left_block || (sealed && loaded_bytes >= ANSWER_PIECE_BYTES);
             if enough && covered < cut.wanted {
-                cut.wanted = further_on(reader, &cursor, &cut, covered, tail).await?;
+                (cut.wanted, broken_off) = match further_on(reader, &cursor, &cut, covered, tail).await {
+                    Ok(Further::Ends(end)) => (end, false),
+                    Ok(Further::BreaksOff(end)) => (end, true),
+                    Err(_) if covered > start => (covered, true),
+                    Err(error) => return Err(error),
+                };
                 break;
             }
         }
@@ -122,20 +127,60 @@ fn left_block(batches: &Batches) -> bool {
     block_of(batches.before.position) != block_of(batches.after.position)
 }
 
-/// The end beyond the loaded block.
+/// Where an answer ends that goes on beyond the loaded block.
+enum Further {
+    Ends(Offset),
+    /// What comes next cannot be read.
+    BreaksOff(Offset),
+}
+
+/// The end beyond the loaded block, or right behind it where what follows that block cannot be read: a segment is gone,
+/// the head of the next block is damaged. Damage further on is known once somebody has met it, and looked for from then
+/// on; who meets it first breaks off.
 async fn further_on(
     reader: &StreamReader,
     cursor: &Cursor,
     cut: &Cut,
     covered: Offset,
     tail: Offset,
+) -> Result<Further, ReadError> {
+    // What stands at the head of the next block is what comes next, unless it is not there.
+    let (by_bytes, next) =
+        futures::try_join!(reader.offset_within(cursor, cut.left), reader.offset_within(cursor, 0))?;
+    if next > covered {
+        return Ok(Further::BreaksOff(covered));
+    }
+    let end = by_limits(reader, cut, by_bytes.max(covered), tail).await?.max(covered);
+    if reader.check_end().is_ok() {
+        return Ok(Further::Ends(end));
+    }
+    let readable = readable(reader, covered, end).await;
+    Ok(if readable < end { Further::BreaksOff(readable) } else { Further::Ends(end) })
+}
+
+/// How far it can be read from `covered` to `end`.
+async fn readable(reader: &StreamReader, covered: Offset, end: Offset) -> Offset {
+    let mut reached = covered;
+    let Ok(mut cursor) = reader.seek(covered).await else { return covered };
+    while reached < end {
+        let Ok(Some(batches)) = reader.next(&mut cursor).await else { return reached };
+        reached = batches.after.next_offset;
+    }
+    end
+}
+
+/// The end that the limits set.
+async fn by_limits(
+    reader: &StreamReader,
+    cut: &Cut,
+    by_bytes: Offset,
+    tail: Offset,
 ) -> Result<Offset, ReadError> {
-    let by_bytes = reader.offset_within(cursor, cut.left).await?.max(covered);
     if by_bytes <= cut.wanted || !cut.whole_batches || cut.wanted == tail {
         return Ok(by_bytes.min(cut.wanted));
     }
     // The batch that holds the end is not sent.
-    Ok(reader.seek(cut.wanted).await?.next_offset().max(covered))
+    Ok(reader.seek(cut.wanted).await?.next_offset())
 }
 
 /// Holds the limits against batches, one after the other.

@@ -9,7 +9,7 @@ use crate::http::read::extent::{DOCUMENT_START, Extent};
 use crate::http::read::messages::{Messages, Room, Separator, Wanted, clip};
 use crate::http::read::parameters::Format;
 use crate::http::read::plan::Plan;
-use crate::limits::{ANSWER_PIECE_BYTES, COUNTED_PIECE_BYTES};
+use crate::limits::{ANSWER_PIECE_BYTES, BREAK_OFF_PAUSE, COUNTED_PIECE_BYTES};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::{ReadAhead, StreamReader};
@@ -40,6 +40,7 @@ pub(crate) async fn body(
                 // The status has been sent: all that is left is to break off, so that nobody takes this for the end.
                 tracing::warn!(%error, stream = %pump.reader.stream().name(), "an answer breaks off");
                 pump.state = State::Ended;
+                pump.reader.stream().env().clock.sleep(BREAK_OFF_PAUSE).await;
                 Some((Err(std::io::Error::other(error)), pump))
             }
         }
@@ -54,6 +55,8 @@ struct Pump {
     state: State,
     /// A piece that was made in advance.
     first: Option<Bytes>,
+    /// What comes after the messages that were written before it.
+    failed: Option<ReadError>,
     /// Up to where batches have been taken up.
     reached: Offset,
     /// Loads the next block while this one is sent.
@@ -71,7 +74,8 @@ enum State {
 impl Pump {
     fn new(reader: StreamReader, plan: Plan, format: Format, extent: Extent) -> Self {
         let reached = plan.start;
-        Self { reader, plan, format, extent, state: State::Beginning, first: None, reached, ahead: None }
+        let (first, failed, ahead) = (None, None, None);
+        Self { reader, plan, format, extent, state: State::Beginning, first, failed, reached, ahead }
     }
 
     fn ended(&self) -> bool {
@@ -82,6 +86,9 @@ impl Pump {
     async fn piece(&mut self) -> Result<Option<Bytes>, ReadError> {
         if let Some(piece) = self.first.take() {
             return Ok(Some(piece));
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         match self.format {
             Format::Batches => self.stored_piece().await,
@@ -118,38 +125,49 @@ impl Pump {
         }
         let room = if self.plan.is_loaded() { self.plan.loaded_bytes() } else { ANSWER_PIECE_BYTES };
         let mut out = Vec::with_capacity(room.min(ANSWER_PIECE_BYTES) + ENVELOPE_BYTES);
-        while out.len() < ANSWER_PIECE_BYTES && !self.ended() {
-            match &mut self.state {
-                State::Beginning => {
-                    if separator == Separator::Comma {
-                        out.extend_from_slice(DOCUMENT_START);
-                    }
-                    self.state = State::Between;
-                }
-                State::Messages(messages) => {
-                    let (start, end) = (self.plan.start, self.plan.end);
-                    let wanted = Wanted { start, end, filter: None, separator };
-                    let mut room = Room { bytes: ANSWER_PIECE_BYTES, messages: u64::MAX };
-                    if !messages.write(&self.reader, &wanted, &mut room, &mut out).await? {
-                        self.state = State::Between;
-                    }
-                }
-                State::Between | State::Batches(_) | State::Ended => match self.next_batches().await? {
-                    Some(batches) => self.state = State::Messages(Box::new(Messages::new(batches))),
-                    None => {
-                        if separator == Separator::Comma {
-                            self.extent.write(&mut out);
-                        }
-                        self.state = State::Ended;
-                    }
-                },
+        if matches!(self.state, State::Beginning) {
+            if separator == Separator::Comma {
+                out.extend_from_slice(DOCUMENT_START);
             }
+            self.state = State::Between;
+        }
+        let before = out.len();
+        match self.write_messages(separator, &mut out).await {
+            Ok(()) => {}
+            Err(error) if out.len() > before => self.failed = Some(error),
+            Err(error) => return Err(error),
         }
         match out.len() {
             0 => Ok(None),
             short if short < COUNTED_PIECE_BYTES => Ok(Some(out.into())),
             _ => self.reader.counted(out).await.map(Some),
         }
+    }
+
+    /// Writes messages until there is a piece of them, and the end behind the last one.
+    async fn write_messages(&mut self, separator: Separator, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        while out.len() < ANSWER_PIECE_BYTES && !self.ended() {
+            match &mut self.state {
+                State::Messages(messages) => {
+                    let (start, end) = (self.plan.start, self.plan.end);
+                    let wanted = Wanted { start, end, filter: None, separator };
+                    let mut room = Room { bytes: ANSWER_PIECE_BYTES, messages: u64::MAX };
+                    if !messages.write(&self.reader, &wanted, &mut room, out).await? {
+                        self.state = State::Between;
+                    }
+                }
+                _ => match self.next_batches().await? {
+                    Some(batches) => self.state = State::Messages(Box::new(Messages::new(batches))),
+                    None => {
+                        if separator == Separator::Comma {
+                            self.extent.write(out);
+                        }
+                        self.state = State::Ended;
+                    }
+                },
+            }
+        }
+        Ok(())
     }
 
     async fn next_batches(&mut self) -> Result<Option<Batches>, ReadError> {

@@ -58,12 +58,22 @@ async fn a_wrong_json_message_is_named_and_nothing_is_stored() {
         (r#"{"value":"a","value":"b"}"#, "invalid_message"),
         ("{}", "invalid_message"),
         ("nonsense", "invalid_message"),
+        (r#"["a","b"]"#, "invalid_message"),
+        (r#"[null,null,"v",null,null,{},0]"#, "invalid_message"),
     ] {
         let body = format!(r#"{{"messages":[{{"value":"0"}},{{"value":"1"}},{third},{{"value":"3"}}]}}"#);
         let problem = server.post(S, JSON, body).await.problem(400, code);
         assert_eq!(problem["message_index"], 2, "{third}");
     }
-    for body in ["", "[]", "{}", r#"{"messages":[]}"#, r#"{"messages":[{"value":""}]} x"#, r#"{"m":[]}"#] {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"messages":[]}"#,
+        r#"{"messages":[{"value":""}]} x"#,
+        r#"{"m":[]}"#,
+        r#"[[{"value":""}]]"#,
+    ] {
         let problem = server.post(S, JSON, body).await.problem(400, "invalid_body");
         assert!(problem.get("message_index").is_none(), "{body}");
     }

@@ -40,6 +40,20 @@ async fn wrong_settings_are_named() {
         (r#"{"segment_bytes":5}"#, "segment_bytes"),
         (r#"{"segment_bytes":"x"}"#, "string"),
         ("nonsense", "expected"),
+        (r#"[4194304,"zstd"]"#, "must be an object"),
+        ("[]", "must be an object"),
+        ("null", "must be an object"),
+        (r#""zstd""#, "must be an object"),
+        ("{} x", "trailing"),
+        (r#"{"segment_bytes":null}"#, "segment_bytes must be a multiple of 4194304"),
+        (r#"{"segment_bytes":"10"}"#, "segment_bytes must be a multiple of 4194304"),
+        (r#"{"segment_bytes":10.5}"#, "segment_bytes must be a multiple of 4194304"),
+        (r#"{"account":null}"#, "account must be the name"),
+        (r#"{"codec":null}"#, "codec must be one of none, lz4, zstd"),
+        (r#"{"codec":"gzip"}"#, "codec must be one of none, lz4, zstd"),
+        (r#"{"retention_seconds":"10"}"#, "retention_seconds must be from 10 to 3153600000, or null"),
+        (r#"{"max_bytes":-1}"#, "max_bytes must be from 1048576"),
+        (r#"{"max_bytes":1e99}"#, "max_bytes must be from 1048576"),
     ] {
         let problem = server.call("PUT", "/streams/s", body).await.problem(400, "invalid_settings");
         assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
