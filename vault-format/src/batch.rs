@@ -10,7 +10,7 @@ use crate::header::{Codec, Header, HeaderError, Kind};
 use crate::ids::{Position, Term, Timestamp};
 use crate::layout::{block_end, is_block_start, to_pages};
 use crate::limits::{HEADER_BYTES, MAX_BATCH_BYTES, PAGE_BYTES};
-use crate::record::{InvalidRecord, Record};
+use crate::record::{InvalidRecord, Record, Stamp, take_if_stamped};
 use crate::snapshot::{self, Producer};
 
 /// An intact batch.
@@ -80,6 +80,13 @@ impl<'a> Uncompressed<'a> {
         Records { payload, left: self.header.record_count, most_delta }
     }
 
+    /// The messages that carry a producer's stamp. All others are passed by their lengths, and nothing else of them is
+    /// checked.
+    #[must_use]
+    pub fn stamped(&self) -> StampedRecords<'_> {
+        StampedRecords { records: self.records(), next: 0 }
+    }
+
     /// The payload: of messages, their records one behind the other.
     #[must_use]
     pub fn into_bytes(self) -> Cow<'a, [u8]> {
@@ -95,11 +102,50 @@ pub struct Records<'a> {
     most_delta: u64,
 }
 
+/// Iterates over the records of a batch that carry a stamp, each with its index. Nothing follows an error.
+#[derive(Clone, Debug)]
+pub struct StampedRecords<'a> {
+    records: Records<'a>,
+    next: u32,
+}
+
+impl<'a> Iterator for StampedRecords<'a> {
+    type Item = Result<(u32, Stamp<'a>, Record<'a>), InvalidRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.records.left > 0 {
+            let index = self.next;
+            let taken = take_if_stamped(&mut self.records.payload)
+                .and_then(|record| record.map(|record| self.records.checked(record)).transpose());
+            self.records.left -= 1;
+            self.next += 1;
+            match taken {
+                Ok(None) => {}
+                Ok(Some(record)) => {
+                    if let Some(stamp) = record.stamp {
+                        return Some(Ok((index, stamp, record)));
+                    }
+                }
+                Err(error) => {
+                    (self.records.payload, self.records.left) = (&[], 0);
+                    return Some(Err(error));
+                }
+            }
+        }
+        // What follows the last record is an error here too.
+        self.records.next().and_then(Result::err).map(Err)
+    }
+}
+
 impl<'a> Records<'a> {
-    /// Takes the next record and holds it against the header, so that the offsets and timestamps which it leads to
-    /// stay within the batch's.
     fn take_record(&mut self) -> Result<Record<'a>, InvalidRecord> {
         let record = Record::take(&mut self.payload)?;
+        self.checked(record)
+    }
+
+    /// Holds the next record against the header, so that the offsets and timestamps which it leads to stay within the
+    /// batch's.
+    fn checked(&self, record: Record<'a>) -> Result<Record<'a>, InvalidRecord> {
         if record.timestamp_delta > self.most_delta {
             return Err(InvalidRecord::Timestamp);
         }

@@ -21,6 +21,10 @@ pub const MAX_BATCH_BYTES: u64 = BLOCK_BYTES;
 /// The longest payload once it is uncompressed.
 pub const MAX_UNCOMPRESSED_BYTES: u64 = 4 * MIB;
 
+/// The most records, uncompressed, in all compressed batches of a block together. A rule for writers alone: who looks for
+/// the end of a stream uncompresses whole blocks, and should not spend minutes on one.
+pub const MAX_BLOCK_UNCOMPRESSED_BYTES: u64 = 64 * MIB;
+
 /// The largest request: one run of records that stands in one batch.
 pub const MAX_RUN_BYTES: usize = 3 * 1024 * 1024;
 
@@ -89,6 +93,7 @@ const _: () = assert!(
 );
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(MAX_BATCH_BYTES <= u32::MAX as u64);
+const _: () = assert!(MAX_UNCOMPRESSED_BYTES <= MAX_BLOCK_UNCOMPRESSED_BYTES);
 const _: () = assert!(HEADER_BYTES as u64 <= PAGE_BYTES);
 const _: () =
     assert!(MAX_SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES) && DEFAULT_SEGMENT_BYTES <= MAX_SEGMENT_BYTES);

@@ -192,7 +192,7 @@ impl Producers {
         }
     }
 
-    /// Takes note of the next batch of the log.
+    /// Takes note of the next batch of the log. Of messages without a stamp only the lengths are looked at.
     pub fn note(&mut self, batch: &Batch<'_>) -> Result<(), Malformed> {
         match batch.header.kind {
             Kind::Snapshot => {
@@ -200,12 +200,11 @@ impl Producers {
             }
             Kind::Messages => {
                 let batch_records = batch.uncompressed().map_err(|_| Malformed)?;
-                for (offset, record) in (batch.header.base_offset.0..).zip(batch_records.records()) {
-                    let record = record.map_err(|_| Malformed)?;
-                    if let Some(stamp) = record.stamp {
-                        let timestamp = Timestamp(batch.header.first_timestamp.0 + record.timestamp_delta);
-                        self.apply(&stamp, Offset(offset), timestamp);
-                    }
+                for stamped in batch_records.stamped() {
+                    let (index, stamp, record) = stamped.map_err(|_| Malformed)?;
+                    let offset = Offset(batch.header.base_offset.0 + u64::from(index));
+                    let timestamp = Timestamp(batch.header.first_timestamp.0 + record.timestamp_delta);
+                    self.apply(&stamp, offset, timestamp);
                 }
                 self.advance(batch.header.last_timestamp);
             }

@@ -228,6 +228,13 @@ pub fn stamped(run: &[u8], stamp: &Stamp<'_>) -> Vec<u8> {
     out
 }
 
+/// Takes the record at the front of `bytes` and reads no more of it than whether it has a stamp. Answers those that do.
+pub(crate) fn take_if_stamped<'a>(bytes: &mut &'a [u8]) -> Result<Option<Record<'a>>, InvalidRecord> {
+    let mut record = *bytes;
+    let attributes = take_bytes(bytes)?.first().ok_or(InvalidRecord::Truncated)?;
+    if attributes & STAMPED == 0 { Ok(None) } else { Record::take(&mut record).map(Some) }
+}
+
 /// The stamp on the first record of a run that was encoded here.
 #[must_use]
 pub fn stamp_of(mut run: &[u8]) -> Option<Stamp<'_>> {

@@ -529,10 +529,14 @@ pub const RETENTION_LOOK_PARTS: u32 = 100;
 /// How soon the deletion of a segment that storage refused is tried again.
 pub const RETENTION_DELETE_AGAIN: Duration = Duration::from_secs(30);
 
-/// A wall clock that is ahead of the monotonic one by more than this has jumped.
+/// A wall clock that is ahead of the monotonic one by more than this has jumped, as far as retention goes by it.
 pub const CLOCK_JUMP: Duration = Duration::from_secs(60);
 
-/// How long a wall clock must have stood ahead before retention goes by it.
+/// The same for the timestamps of messages: a machine that slept overnight is believed at once. Well below the time after
+/// which producers are forgotten, so that no such jump makes a stream forget who was just there.
+pub const STAMPING_CLOCK_JUMP: Duration = Duration::from_secs(12 * 3_600);
+
+/// How long a wall clock must have stood ahead before anything goes by it.
 pub const CLOCK_JUMP_STANDS: Duration = Duration::from_secs(3_600);
 
 /// How old a follower's list of segments may be, of a stream with retention that is read.
@@ -551,6 +555,7 @@ pub const SIZE_PATIENCE: Duration = Duration::from_secs(2);
 pub const FIRST_MESSAGE_HOPS: usize = 64;
 
 const _: () = assert!(CLOCK_JUMP.as_secs() < CLOCK_JUMP_STANDS.as_secs());
+const _: () = assert!(STAMPING_CLOCK_JUMP.as_millis() <= vault_format::limits::PRODUCER_KEPT_MS as u128 / 2);
 /// A segment is sealed early while it is still young.
 const _: () = assert!(RETENTION_LOOK_PARTS as u64 > RETENTION_PARTS);
 const _: () = assert!(RETENTION_LOOK_EVERY.start().as_secs() * RETENTION_PARTS <= *RETENTION_SECONDS.start());

@@ -82,7 +82,78 @@ fn note(state: &mut Producers, batch: &[u8]) {
     state.note(&batch).expect("so were its stamps");
 }
 
+/// A batch of messages that holds these bytes, and as many records as it is told.
+fn batch_of(payload: &[u8], record_count: u32) -> Vec<u8> {
+    let mut chain = Chain::at_segment_start(StreamId([3; 16]), Offset(0));
+    chain.position = Position(512);
+    written(&mut chain, |writer| {
+        writer.messages([payload], record_count, Timestamp(1));
+    })
+}
+
+fn is_noted(payload: &[u8], record_count: u32) -> bool {
+    let bytes = batch_of(payload, record_count);
+    let batch = Batch::decode(&bytes).expect("its checksums hold");
+    Producers::default().note(&batch).is_ok()
+}
+
+#[test]
+fn of_messages_without_a_stamp_only_the_lengths_are_looked_at() {
+    let mut run = Vec::new();
+    (0..3).for_each(|_| Message { value: b"value", ..Message::default() }.encode(0, &mut run));
+    let stamp = Stamp { producer: b"p", epoch: 0, sequence: 0, record_count: 3 };
+    let run_stamped = stamped(&run, &stamp);
+    assert!(is_noted(&run, 3) && is_noted(&run_stamped, 3));
+    // Inside a record: the length of its value.
+    let inside = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let at = bytes.iter().position(|byte| *byte == b'v').unwrap() - 1;
+        bytes[at] += 1;
+        bytes
+    };
+    assert!(is_noted(&inside(&run), 3), "nobody asks for it");
+    assert!(!is_noted(&inside(&run_stamped), 3), "a stamp is believed of a whole record alone");
+    for (what, payload, record_count) in [
+        ("fewer records", &run[..], 4),
+        ("more records", &run, 2),
+        ("a record that is cut off", &run[..run.len() - 1], 3),
+        ("a record without attributes", &[&run[..], &[0]].concat(), 4),
+        ("a length that is too long", &[&run[..], &[0x80, 0]].concat(), 4),
+        ("more requests than records", &run_stamped[..run_stamped.len() - run.len() / 3], 2),
+    ] {
+        assert!(!is_noted(payload, record_count), "{what}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn stamps_are_found_without_reading_everything(
+        all in prop::collection::vec((sent(), any::<bool>()), 1..6),
+        wrong in prop::option::of((any::<prop::sample::Index>(), 1..=255u8)),
+    ) {
+        let mut payload = Vec::new();
+        for (sent, is_stamped) in &all {
+            match is_stamped {
+                true => payload.extend(run(sent)),
+                false => Message { value: b"value", ..Message::default() }.encode(0, &mut payload),
+            }
+        }
+        if let Some((at, flip)) = wrong {
+            let at = at.index(payload.len());
+            payload[at] ^= flip;
+        }
+        let count = all.iter().map(|(sent, is_stamped)| if *is_stamped { sent.records.into() } else { 1 }).sum();
+        let bytes = batch_of(&payload, count);
+        let records = Batch::decode(&bytes).unwrap().uncompressed().unwrap();
+        let whole: Result<Vec<_>, _> = records.records().collect();
+        let found: Result<Vec<_>, _> = records.stamped().map(|it| it.map(|(index, stamp, _)| (index, stamp))).collect();
+        // Whoever reads everything finds all that is wrong, and otherwise the same.
+        if let Ok(whole) = whole {
+            let expected: Vec<_> = (0..).zip(&whole).filter_map(|(index, it)| Some((index, it.stamp?))).collect();
+            prop_assert_eq!(found, Ok(expected));
+        }
+    }
+
     #[test]
     fn a_stamp_is_read_as_it_was_set(sent in sent()) {
         let run = run(&sent);

@@ -16,8 +16,8 @@ use vault_format::batch::BatchWriter;
 use vault_format::chain::Chain;
 use vault_format::codec::Codec;
 use vault_format::ids::{Offset, Position, Term, Timestamp};
-use vault_format::layout::{block_end, is_block_start, room_in_block, to_pages, window_end};
-use vault_format::limits::{HEADER_BYTES, PAGE_BYTES};
+use vault_format::layout::{block_end, block_of, is_block_start, room_in_block, to_pages, window_end};
+use vault_format::limits::{HEADER_BYTES, MAX_BLOCK_UNCOMPRESSED_BYTES, PAGE_BYTES};
 use vault_format::producers::{Producers, Refused};
 
 use crate::limits::MAX_PUTS_IN_FLIGHT;
@@ -94,6 +94,14 @@ pub(crate) struct Appender {
     producers: Producers,
     /// How the next batch of messages is compressed.
     pub(crate) codec: Codec,
+    expanded: Expanded,
+}
+
+/// How many bytes of records the compressed batches hold that were built for a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expanded {
+    block: u64,
+    bytes: u64,
 }
 
 impl Appender {
@@ -120,7 +128,15 @@ impl Appender {
             sealed: false,
             producers,
             codec: Codec::None,
+            // What stands in this block already is not known: a block of several leaders may hold more than the bound.
+            expanded: Expanded::default(),
         }
+    }
+
+    /// How many bytes of records may still be compressed in the block that is being written.
+    fn expandable(&self) -> u64 {
+        let used = if self.expanded.block == block_of(self.chain.position) { self.expanded.bytes } else { 0 };
+        MAX_BLOCK_UNCOMPRESSED_BYTES.saturating_sub(used)
     }
 
     /// The state after all that was acknowledged.
@@ -250,6 +266,13 @@ impl Appender {
     ) -> Put<R> {
         let NextBatch { requests: taken, payload_bytes, compressed, block_is_full } = batch;
         let position = self.chain.position;
+        if let Some(compressed) = &compressed {
+            let left = self.expandable();
+            let added = u64::from(compressed.uncompressed_bytes());
+            assert!(added <= left, "a block is bounded in what it uncompresses to");
+            let bytes = MAX_BLOCK_UNCOMPRESSED_BYTES - left + added;
+            self.expanded = Expanded { block: block_of(position), bytes };
+        }
         let snapshot = snapshot.filter(|_| !taken.is_empty());
         let snapshot_bytes = snapshot.as_ref().map_or(0, |payload| HEADER_BYTES + payload.len());
         let mut bytes = Vec::with_capacity(put_capacity(snapshot_bytes, payload_bytes, block_is_full));

@@ -11,12 +11,13 @@ use vault_format::names::Prefix;
 
 use crate::env::Env;
 use crate::limits::{
-    BLOCK_CACHE_BYTES, HEADS_CACHED, MAX_PUTS_IN_FLIGHT, QUEUE_BYTES, READ_MEMORY_BYTES, RECENT_BYTES,
+    BLOCK_CACHE_BYTES, CLOCK_JUMP, HEADS_CACHED, MAX_PUTS_IN_FLIGHT, QUEUE_BYTES, READ_MEMORY_BYTES,
+    RECENT_BYTES, STAMPING_CLOCK_JUMP,
 };
 use crate::log::blocks::Blocks;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
-use crate::log::retention::steady::SteadyClock;
+use crate::log::steady::SteadyClock;
 use crate::log::store::HeadCache;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) heads: Arc<HeadCache>,
     /// The time that retention goes by.
     pub(crate) steady: Arc<Mutex<SteadyClock>>,
+    /// The time that messages are stamped with.
+    pub(crate) stamping: Arc<Mutex<SteadyClock>>,
     /// The term under which this server leads, while it does.
     pub(crate) reign: watch::Sender<Option<Reign>>,
     /// Tells the election that a reign is over; more than one notice is as good as one.
@@ -84,7 +87,10 @@ impl Context {
         options: Options,
     ) -> (Arc<Self>, mpsc::Receiver<ReignEnd>) {
         let (reign_ends, reign_over) = mpsc::channel(1);
-        let steady = SteadyClock::new(env.clock.now(), env.clock.monotonic());
+        let steady = |tolerance| {
+            Arc::new(Mutex::new(SteadyClock::new(tolerance, env.clock.now(), env.clock.monotonic())))
+        };
+        let (steady, stamping) = (steady(CLOCK_JUMP), steady(STAMPING_CLOCK_JUMP));
         let context = Self {
             storage,
             env,
@@ -94,7 +100,8 @@ impl Context {
             recent: RecentBudget::new(RECENT_BYTES),
             blocks: Arc::new(Blocks::new(BLOCK_CACHE_BYTES, READ_MEMORY_BYTES)),
             heads: Arc::new(HeadCache::new(HEADS_CACHED)),
-            steady: Arc::new(Mutex::new(steady)),
+            steady,
+            stamping,
             reign: watch::Sender::new(None),
             reign_ends,
             changes: watch::Sender::new(0),

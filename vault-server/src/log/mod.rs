@@ -14,6 +14,7 @@
 //! | `recover`, `scan` | taking a stream over; finding its tail |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
 //! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
+//! | `steady` | a wall clock that does not jump ahead. Pure |
 //! | [`settings`], `meta`, `codec` | what a stream's container says about it |
 //! | [`error`] | how each operation fails, and whether that is definite |
 
@@ -37,6 +38,7 @@ pub(crate) mod retry;
 mod scan;
 pub mod segments;
 pub mod settings;
+pub(crate) mod steady;
 mod store;
 pub mod stream;
 pub mod tail;

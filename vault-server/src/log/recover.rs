@@ -36,7 +36,7 @@ pub(crate) struct Recovered {
     pub(crate) messages_end: Position,
     /// Whether the last segment is sealed and the next one not made yet: only for who follows.
     pub(crate) sealed: bool,
-    /// What is known of producers at the tail.
+    /// What is known of producers at the tail: only for who takes the stream over.
     pub(crate) producers: Producers,
     /// Why nothing may be appended.
     pub(crate) fault: Option<StreamFault>,
@@ -62,6 +62,16 @@ pub(crate) enum Purpose<'a> {
     Lead { reign: &'a Reign, segment_bytes: u64 },
     /// Read what another server appends.
     Follow,
+}
+
+impl Purpose<'_> {
+    /// Where a scan begins with producers: at nobody, or not at all, since only who appends wants to know them.
+    fn producers(self) -> Option<Producers> {
+        match self {
+            Self::Lead { .. } => Some(Producers::default()),
+            Self::Follow => None,
+        }
+    }
 }
 
 /// Finds the tail, and takes the stream over where that is the purpose. `begun` says that a first segment was made once.
@@ -94,11 +104,14 @@ pub(crate) async fn recover(
         }
         let start = Chain::at_segment_start(store.id, segment.base);
         let start = scan_start(store, &segment, start).await?;
-        let mut scanned = scan(store, &segment, start).await?;
+        let mut scanned = scan(store, &segment, start, purpose.producers()).await?;
+        // The segment that says what is known of producers.
+        let mut told_by = segment;
         if scanned.chain.position == Position::ZERO && index > 0 {
             // Nothing valid stands here yet: the state comes from the segment before.
-            match end_of_sealed(store, &segments[index - 1], segment.base).await? {
+            match end_of_sealed(store, purpose, &segments[index - 1], segment.base).await? {
                 Ok(before) => {
+                    told_by = segments[index - 1];
                     scanned.chain = before.chain.in_next_segment();
                     scanned.producers = before.producers;
                 }
@@ -129,7 +142,7 @@ pub(crate) async fn recover(
             }
             ScanEnd::Tail(_) => match settle_tail(store, purpose, &segment, &scanned).await? {
                 Settled::Clean => scanned.producers.as_ref().err().map(|position| {
-                    corrupt(&segment, *position, "what this batch says of producers is malformed")
+                    corrupt(&told_by, *position, "what this batch says of producers is malformed")
                 }),
                 Settled::Longer => continue,
                 Settled::Damaged(fault) => Some(fault),
@@ -155,7 +168,7 @@ pub(crate) async fn recover(
 
 fn recovered(segments: Vec<Segment>, scanned: Scanned, fault: Option<StreamFault>) -> Recovered {
     let Scanned { chain, recorded, messages_end, end, producers } = scanned;
-    let (sealed, producers) = (end == ScanEnd::Sealed, producers.unwrap_or_default());
+    let (sealed, producers) = (end == ScanEnd::Sealed, producers.ok().flatten().unwrap_or_default());
     Recovered { segments, chain, recorded, messages_end, sealed, producers, fault }
 }
 
@@ -208,11 +221,12 @@ pub(crate) async fn claim(store: &Store, reign: &Reign, segment: &Segment) -> Re
 /// The state after the seal of a segment that is not the last. It must lead to `next`.
 async fn end_of_sealed(
     store: &Store,
+    purpose: Purpose<'_>,
     segment: &Segment,
     next: Offset,
 ) -> Result<Result<Scanned, (Scanned, StreamFault)>, Unusable> {
     let start = scan_start(store, segment, Chain::at_segment_start(store.id, segment.base)).await?;
-    let scanned = scan(store, segment, start).await?;
+    let scanned = scan(store, segment, start, purpose.producers()).await?;
     let chain = &scanned.chain;
     if scanned.end == ScanEnd::Sealed && chain.next_offset == next {
         return Ok(Ok(scanned));
@@ -330,7 +344,7 @@ async fn settle_tail(
         evidence(store, highest, segment, tail, &beyond).await?
     };
     if let Some(proof) = damage {
-        let again = scan(store, segment, scanned.chain).await?;
+        let again = scan(store, segment, scanned.chain, None).await?;
         if again.chain.position > tail {
             return Ok(Settled::Longer);
         }

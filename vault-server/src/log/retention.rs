@@ -9,13 +9,11 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | `steady` | the time that retention goes by |
 //! | `ends` | how far sealed segments go |
 //! | `overtaken` | readers under whom segments are deleted |
 
 pub(crate) mod ends;
 pub(crate) mod overtaken;
-pub(crate) mod steady;
 
 use std::fmt;
 use std::time::Duration;

@@ -9,6 +9,7 @@
 
 use vault_format::batch::Batch;
 use vault_format::chain::{Broken, Chain};
+use vault_format::codec::Codec;
 use vault_format::header::Kind;
 use vault_format::ids::Position;
 use vault_format::layout::block_of;
@@ -42,9 +43,8 @@ pub(crate) struct Scanned {
     pub(crate) recorded: Position,
     /// The end of the last batch with messages.
     pub(crate) messages_end: Position,
-    /// What is known of producers there, if the scan began at the head of a block; else where a batch is malformed in what it
-    /// says of them.
-    pub(crate) producers: Result<Producers, Position>,
+    /// What is known of producers there, if that was asked for; else where a batch is malformed in what it says of them.
+    pub(crate) producers: Result<Option<Producers>, Position>,
 }
 
 /// The number of the last block whose head is intact, as far as a search over heads can tell: heads inside the
@@ -77,13 +77,21 @@ pub(crate) async fn scan_start(store: &Store, segment: &Segment, start: Chain) -
 }
 
 /// Scans forward from `chain` to the tail, the seal or the end of the segment.
-pub(crate) async fn scan(store: &Store, segment: &Segment, chain: Chain) -> Result<Scanned, Unusable> {
+///
+/// `producers` are those known at `chain`, of which a scan from the head of a block need know none. `None`: they are not
+/// wanted, and nothing is uncompressed.
+pub(crate) async fn scan(
+    store: &Store,
+    segment: &Segment,
+    chain: Chain,
+    producers: Option<Producers>,
+) -> Result<Scanned, Unusable> {
     let mut scanned = Scanned {
         chain,
         end: ScanEnd::SegmentEnd,
         recorded: Position::ZERO,
         messages_end: Position::ZERO,
-        producers: Ok(Producers::default()),
+        producers: Ok(producers),
     };
     while scanned.chain.position.0 < segment.bytes {
         let start = scanned.chain.position;
@@ -92,7 +100,12 @@ pub(crate) async fn scan(store: &Store, segment: &Segment, chain: Chain) -> Resu
         {
             let at = usize::try_from(scanned.chain.position.0 - start.0).expect("a block fits in memory");
             match scanned.chain.accept(&bytes[at..]) {
-                Ok(batch) => scanned.note(&batch),
+                Ok(batch) => {
+                    if scanned.note(&batch) {
+                        // Thousands of them stand in a block, and this thread has others to serve.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Err(broken) if broken.is_too_new() => scanned.end = ScanEnd::TooNew,
                 Err(broken) => scanned.end = ScanEnd::Tail(broken),
             }
@@ -105,8 +118,8 @@ pub(crate) async fn scan(store: &Store, segment: &Segment, chain: Chain) -> Resu
 }
 
 impl Scanned {
-    /// Takes note of a batch that has just been accepted.
-    fn note(&mut self, batch: &Batch<'_>) {
+    /// Takes note of a batch that has just been accepted. Whether it was uncompressed for it.
+    fn note(&mut self, batch: &Batch<'_>) -> bool {
         let header = &batch.header;
         self.recorded = header.committed.max(self.recorded);
         match header.kind {
@@ -114,10 +127,10 @@ impl Scanned {
             Kind::Seal => self.end = ScanEnd::Sealed,
             Kind::Snapshot | Kind::Filler | Kind::Commit => {}
         }
-        if let Ok(producers) = &mut self.producers
-            && producers.note(batch).is_err()
-        {
+        let Ok(Some(producers)) = &mut self.producers else { return false };
+        if producers.note(batch).is_err() {
             self.producers = Err(header.position);
         }
+        header.codec != Codec::None
     }
 }

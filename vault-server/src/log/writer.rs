@@ -12,7 +12,7 @@ pub(crate) use retaining::Retaining;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use vault_format::chain::Chain;
-use vault_format::ids::Offset;
+use vault_format::ids::{Offset, Timestamp};
 use vault_format::producers::Producers;
 
 use crate::limits::{COMMIT_AFTER_IDLE, MAX_PUTS_IN_FLIGHT};
@@ -34,6 +34,7 @@ use crate::log::recover::{RecoverError, Recovered, create_segment};
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retention::ends::Ends;
 use crate::log::retry::Backoff;
+use crate::log::steady::SteadyClock;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
 use crate::log::writer::refusals::{Refusal, Repeat};
@@ -100,7 +101,17 @@ pub(crate) struct WriterParts {
     pub(crate) max_puts_in_flight: usize,
     /// The shortest time from one put to the next.
     pub(crate) put_interval: Duration,
+    /// The time that messages are stamped with.
+    pub(crate) clock: Arc<Mutex<SteadyClock>>,
     pub(crate) retaining: Retaining,
+}
+
+impl WriterParts {
+    fn now(&self) -> Timestamp {
+        let clock = &self.store.env.clock;
+        let mut steady = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.now(clock.now(), clock.monotonic())
+    }
 }
 
 enum Event {
@@ -249,7 +260,7 @@ impl Writer {
         while self.in_flight.len() < self.parts.max_puts_in_flight && self.pause.is_none() {
             let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
             let before = *open.appender.built();
-            let now = self.parts.store.env.clock.now();
+            let now = self.parts.now();
             open.appender.codec = self.parts.codec.get();
             let built = if seal_is_due(open, &self.parts.retaining) {
                 Some(open.appender.build_seal())

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use vault_format::batch::Batch;
 use vault_format::header::Kind;
 use vault_format::ids::StreamId;
-use vault_format::limits::{BLOCK_BYTES, MAX_RUN_BYTES};
+use vault_format::limits::{BLOCK_BYTES, MAX_BLOCK_UNCOMPRESSED_BYTES, MAX_RUN_BYTES};
 use vault_format::record::Message;
 
 use super::*;
@@ -234,6 +234,61 @@ fn what_does_not_fit_compressed_closes_the_block() {
     assert_eq!((put.position, put.requests.len()), (Position(BLOCK_BYTES), 1));
 }
 
+/// Puts everything, and answers for each block how many bytes of records its batches uncompress to, and how many other
+/// batches with messages it holds.
+fn expanded_by_block(appender: &mut Appender, mut queue: VecDeque<Request>) -> Vec<(u64, u64)> {
+    let mut blocks = Vec::new();
+    while let Some(put) = appender.build(&mut queue, Timestamp(1), no_misfit) {
+        blocks.resize(blocks.len().max(usize::try_from(put.position.0 / BLOCK_BYTES).unwrap() + 1), (0, 0));
+        let (block, mut at) = (blocks.last_mut().unwrap(), 0);
+        while let Ok(batch) = Batch::decode(put.bytes.get(at..).unwrap_or_default()) {
+            match (batch.header.kind, batch.header.codec) {
+                (Kind::Messages, Codec::None) => block.1 += 1,
+                (Kind::Messages, _) => block.0 += u64::from(batch.header.uncompressed_bytes),
+                _ => {}
+            }
+            at += usize::try_from(batch.header.written_bytes()).unwrap();
+        }
+        appender.settle(&put);
+    }
+    assert!(queue.is_empty());
+    blocks
+}
+
+#[test]
+fn a_block_is_bounded_in_what_it_uncompresses_to() {
+    for codec in [Codec::Lz4, Codec::Zstd] {
+        let mut appender = appender(8);
+        appender.codec = codec;
+        let queue = (0..50).map(|_| request(3_000_000, 3)).collect();
+        let blocks = expanded_by_block(&mut appender, queue);
+        // Each block holds as many requests as the bound has room for, and one that is not compressed.
+        let compressed = MAX_BLOCK_UNCOMPRESSED_BYTES / 3_000_000 * 3_000_000;
+        assert_eq!(blocks.len(), 3, "{codec}: {blocks:?}");
+        for (bytes, others) in &blocks[..2] {
+            assert!(
+                (compressed..=MAX_BLOCK_UNCOMPRESSED_BYTES).contains(bytes) && *others == 1,
+                "{codec}: {blocks:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_goes_on_in_a_block_counts_from_0() {
+    let mut first = appender(2);
+    first.codec = Codec::Zstd;
+    let queue = (0..20).map(|_| request(3_000_000, 3)).collect();
+    let blocks = expanded_by_block(&mut first, queue);
+    assert_eq!(blocks.len(), 1);
+    let (chain, start) = (*first.settled(), Position(0));
+    let mut second = Appender::new(Term(6), 2 * BLOCK_BYTES, chain, start, start, Producers::default());
+    second.codec = Codec::Zstd;
+    let queue = (0..20).map(|_| request(3_000_000, 3)).collect();
+    let blocks = expanded_by_block(&mut second, queue);
+    assert_eq!((blocks.len(), blocks[0].1), (1, 0));
+}
+
 #[test]
 fn a_refusal_rests_on_what_is_put() {
     let mut appender = appender(4);
@@ -282,6 +337,24 @@ fn what_was_tried_and_does_not_fit_is_not_held_against_producers() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever comes, and however it is compressed.
+    #[test]
+    fn no_block_uncompresses_to_more_than_the_bound(
+        sizes in proptest::collection::vec(prop_oneof![1usize..3_000_000, 2_000_000usize..3_000_000], 40..60),
+        noises in any::<u64>(),
+        codec in proptest::sample::select(vec![Codec::Lz4, Codec::Zstd]),
+    ) {
+        let mut appender = appender(64);
+        appender.codec = codec;
+        let of = |(index, bytes): (usize, &usize)| match noises >> (index % 64) & 7 {
+            7 => noise(*bytes / 2, index as u64),
+            _ => request(*bytes, 3),
+        };
+        let queue = sizes.iter().enumerate().map(of).collect();
+        let blocks = expanded_by_block(&mut appender, queue);
+        prop_assert!(blocks.iter().all(|(bytes, _)| *bytes <= MAX_BLOCK_UNCOMPRESSED_BYTES), "{:?}", blocks);
+    }
 
     /// Whatever is asked for, in whatever order puts are answered: the stored bytes are one valid chain, and every
     /// request stands where its answer says.

@@ -186,6 +186,7 @@ impl Stream {
             command,
             max_puts_in_flight: self.context.options.max_puts_in_flight,
             put_interval: self.context.options.put_interval,
+            clock: Arc::clone(&self.context.stamping),
             retaining: Retaining::new(self.policy.subscribe(), Arc::clone(&self.context.steady)),
         };
         let open = OpenStream {

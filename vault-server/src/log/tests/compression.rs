@@ -14,13 +14,13 @@ fn patch(codec: Codec) -> SettingsPatch {
     SettingsPatch { codec: Some(codec), ..SettingsPatch::default() }
 }
 
-async fn create(server: &Server, codec: Codec, blocks: u64) -> Arc<Stream> {
+pub(super) async fn create(server: &Server, codec: Codec, blocks: u64) -> Arc<Stream> {
     let settings = SettingsPatch { segment_bytes: Some(blocks * BLOCK_BYTES), ..patch(codec) };
     server.vault.create(&server.name("orders"), settings).await.unwrap().1
 }
 
 /// One message whose value no codec makes shorter.
-async fn append_noise(stream: &Arc<Stream>, label: &str, bytes: usize) -> Appended {
+pub(super) async fn append_noise(stream: &Arc<Stream>, label: &str, bytes: usize) -> Appended {
     let mut state = bytes as u64 | 1;
     let value: Vec<u8> = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -37,7 +37,7 @@ async fn append_noise(stream: &Arc<Stream>, label: &str, bytes: usize) -> Append
 }
 
 /// The headers of all batches of messages.
-async fn headers(stream: &Arc<Stream>) -> Vec<Header> {
+pub(super) async fn headers(stream: &Arc<Stream>) -> Vec<Header> {
     let reader = stream.reader(Freshness::Strong).await.unwrap();
     let mut cursor = reader.seek(Offset(0)).await.unwrap();
     let mut found = Vec::new();
@@ -213,6 +213,20 @@ async fn a_flipped_bit_in_a_compressed_payload_is_damage() {
     }
 }
 
+/// Changes the payload of a batch that fits in a page, and its checksums with it: a writer's mistake.
+pub(super) async fn misspell(server: &Server, blob: &BlobName, header: &Header) {
+    let payload = header.payload_bytes as usize;
+    assert!(payload < 384, "it is in the header's page");
+    let change = |bytes: &mut [u8]| {
+        bytes[128] ^= 0xff;
+        let payload = crc(&bytes[128..128 + payload]).to_le_bytes();
+        bytes[120..124].copy_from_slice(&payload);
+        let header = crc(&bytes[..124]).to_le_bytes();
+        bytes[124..128].copy_from_slice(&header);
+    };
+    server.spoil(blob, header.position.0, change).await;
+}
+
 /// A writer's mistake: the checksum holds. The batch stays in the log, and who reads it is told.
 #[tokio::test(start_paused = true)]
 async fn a_payload_that_does_not_decompress_is_reported_by_readers_and_by_who_takes_the_stream_over() {
@@ -225,17 +239,7 @@ async fn a_payload_that_does_not_decompress_is_reported_by_readers_and_by_who_ta
     server.env.clock.sleep(Duration::from_secs(5)).await;
     server.stop(Command::Finish).await;
     let blob = server.segment(&stream, 0);
-    let payload = header.payload_bytes as usize;
-    assert!(payload < 384, "it is in the header's page");
-    server
-        .spoil(&blob, header.position.0, |bytes| {
-            bytes[128] ^= 0xff;
-            let payload = crc(&bytes[128..128 + payload]).to_le_bytes();
-            bytes[120..124].copy_from_slice(&payload);
-            let header = crc(&bytes[..124]).to_le_bytes();
-            bytes[124..128].copy_from_slice(&header);
-        })
-        .await;
+    misspell(&server, &blob, &header).await;
     let next = server.successor().await;
     let stream = next.stream("orders");
     // Nobody knows any more which producers it is from.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod appending;
+mod clocks;
 mod compression;
 mod crashes;
 mod damage;
@@ -11,6 +12,7 @@ mod producers;
 mod retention;
 mod retention_races;
 mod retention_readers;
+mod scanning;
 mod takeover;
 
 use std::sync::Arc;

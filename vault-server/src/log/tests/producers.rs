@@ -17,7 +17,7 @@ fn sent(producer: &str, epoch: u64, sequence: u64, bytes: usize) -> Append {
     Append { records: stamped(&append.records, &stamp).into(), ..append }
 }
 
-async fn send(
+pub(super) async fn send(
     stream: &Arc<Stream>,
     producer: &str,
     epoch: u64,
@@ -26,7 +26,7 @@ async fn send(
     stream.append(sent(producer, epoch, sequence, 20), PATIENCE).await
 }
 
-fn refused(answer: Result<Appended, AppendError>) -> Refused {
+pub(super) fn refused(answer: Result<Appended, AppendError>) -> Refused {
     match answer {
         Err(AppendError::Producer(refused)) => refused,
         other => panic!("{other:?}"),

@@ -13,7 +13,7 @@ use crate::storage::faulty::{Fault, Hold};
 use crate::storage::operation::Operation;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) fn age(age: Duration) -> SettingsPatch {
@@ -244,9 +244,16 @@ async fn a_deletion_that_arrives_late_is_refused_under_the_next_leader() {
 
 /// A clock whose wall time is off by as much as a test says.
 #[derive(Debug)]
-struct Jumping {
+pub(super) struct Jumping {
     inner: Arc<dyn Clock>,
-    ahead_ms: AtomicI64,
+    pub(super) ahead_ms: AtomicI64,
+}
+
+/// The first server of a new vault, and its clock.
+pub(super) async fn with_a_clock_that_jumps() -> (Server, Arc<Jumping>) {
+    let real = Env::controlled(1);
+    let clock = Arc::new(Jumping { inner: Arc::clone(&real.clock), ahead_ms: AtomicI64::new(0) });
+    (Server::first_with(Env { clock: clock.clone(), ..real }, 1).await, clock)
 }
 
 impl Clock for Jumping {
@@ -265,9 +272,7 @@ impl Clock for Jumping {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_deletes_nothing() {
-    let real = Env::controlled(1);
-    let clock = Arc::new(Jumping { inner: Arc::clone(&real.clock), ahead_ms: AtomicI64::new(0) });
-    let server = Server::first_with(Env { clock: clock.clone(), ..real }, 1).await;
+    let (server, clock) = with_a_clock_that_jumps().await;
     let stream = create(&server, age(2 * HOUR)).await;
     append(&stream, "m0", 10).await.unwrap();
     let year = i64::try_from((365 * DAY).as_millis()).unwrap();
@@ -287,8 +292,12 @@ async fn a_clock_that_jumps_deletes_nothing() {
     assert_eq!(extent(&stream).await, (0, 2));
     server.env.clock.sleep(180 * SECOND).await;
     assert_eq!(extent(&stream).await, (2, 2), "by the right time they are old");
-    // Messages of a time to come: they are kept until that has come and they are old by it.
+    // Messages of a time to come, which a server that starts then believes in: they are kept until that has come and they
+    // are old by it.
     clock.ahead_ms.store(i64::try_from(DAY.as_millis()).unwrap(), Ordering::Relaxed);
+    server.stop(Command::Finish).await;
+    let server = server.successor().await;
+    let stream = server.stream("orders");
     append(&stream, "m2", 10).await.unwrap();
     clock.ahead_ms.store(0, Ordering::Relaxed);
     server.env.clock.sleep(DAY).await;

@@ -27,9 +27,9 @@ use crate::limits::{FIRST_MESSAGE_HOPS, RETENTION_DELETE_AGAIN};
 use crate::log::appender::Put;
 use crate::log::error::Unusable;
 use crate::log::reign::Reign;
-use crate::log::retention::steady::SteadyClock;
 use crate::log::retention::{Oldest, Policy, Reason};
 use crate::log::retry::Backoff;
+use crate::log::steady::SteadyClock;
 use crate::log::store::{Head, Segment, Store};
 use crate::storage::StorageError;
 
