@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use vault_tests::azurite::{self, Azurite};
 use vault_tests::client::Client;
-use vault_tests::replicas::{Replicas, free_port, on_azurite};
+use vault_tests::replicas::{Replicas, free_port, on_azurite, status};
+use vault_tests::wait::until;
 
 use crate::figures::{ms, rounded, spread};
 use crate::{Options, progress};
@@ -48,9 +49,9 @@ fn first_appends(address: SocketAddr, round: usize) -> anyhow::Result<Vec<Durati
 }
 
 fn make_streams(azurite: &Azurite) -> anyhow::Result<()> {
-    let server = on_azurite(azurite, PREFIX, free_port()).start();
+    let mut server = on_azurite(azurite, PREFIX, free_port()).start();
     let address = server.address();
-    std::thread::scope(|scope| {
+    let made = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..MAKERS)
             .map(|maker| {
                 scope.spawn(move || {
@@ -62,9 +63,10 @@ fn make_streams(azurite: &Azurite) -> anyhow::Result<()> {
             })
             .collect();
         makers.into_iter().try_for_each(|maker| maker.join().map_err(|_| ()))
-    })
-    .ok()
-    .context("not every stream could be made")
+    });
+    // Who comes next finds the lease free.
+    server.stop_in_order();
+    made.ok().context("not every stream could be made")
 }
 
 pub(crate) fn measure(options: &Options) -> anyhow::Result<Value> {
@@ -76,6 +78,8 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Value> {
         progress(format!("recovery: round {}", round + 1));
         let begun = Instant::now();
         let mut server = on_azurite(&azurite, PREFIX, free_port()).start();
+        let leads = || status(server.address()).filter(|status| status["role"] == "leader").map(|_| ());
+        until("the server leads", Duration::from_secs(30), leads);
         starts.push(begun.elapsed());
         first.extend(first_appends(server.address(), round)?);
         server.stop_in_order();
