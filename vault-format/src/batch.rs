@@ -197,7 +197,7 @@ impl BatchWriter<'_> {
         record_count: u32,
         now: Timestamp,
     ) -> Timestamp {
-        let timestamp = self.timestamp(now);
+        let timestamp = self.chain.timestamp(now);
         let start = self.begin();
         runs.into_iter().for_each(|run| self.out.extend_from_slice(run));
         self.finish(start, Kind::Messages, record_count, timestamp, None, None);
@@ -211,15 +211,11 @@ impl BatchWriter<'_> {
         record_count: u32,
         now: Timestamp,
     ) -> Timestamp {
-        let timestamp = self.timestamp(now);
+        let timestamp = self.chain.timestamp(now);
         let start = self.begin();
         self.out.extend_from_slice(records.bytes());
         self.finish(start, Kind::Messages, record_count, timestamp, None, Some(records));
         timestamp
-    }
-
-    fn timestamp(&self, now: Timestamp) -> Timestamp {
-        now.clamp(self.chain.last_timestamp, Timestamp::MAX)
     }
 
     /// The snapshot that begins a block.

@@ -80,6 +80,12 @@ impl Chain {
         Self { position: Position::ZERO, ..self }
     }
 
+    /// The timestamp of messages that are appended here at `now`: time never runs backwards along the log.
+    #[must_use]
+    pub fn timestamp(&self, now: Timestamp) -> Timestamp {
+        now.clamp(self.last_timestamp, Timestamp::MAX)
+    }
+
     /// Whether a header continues the chain. Says nothing about the payload.
     pub fn check(&self, header: &Header) -> Result<(), Broken> {
         let ensure =

@@ -137,7 +137,7 @@ impl Compressed {
     }
 }
 
-/// The records in a payload, of which the header says that they have `expected` bytes: so many are allocated, and a
+/// The records in a compressed payload, of which the header says that they have `expected` bytes: so many are allocated, and a
 /// payload that holds more or fewer is refused.
 pub(crate) fn decompress(codec: Codec, payload: &[u8], expected: usize) -> Result<Vec<u8>, InvalidPayload> {
     let invalid = InvalidPayload { codec, expected };
@@ -146,10 +146,7 @@ pub(crate) fn decompress(codec: Codec, payload: &[u8], expected: usize) -> Resul
     }
     let mut out = vec![0; expected];
     let length = match codec {
-        Codec::None if payload.len() == expected => {
-            out.copy_from_slice(payload);
-            Some(expected)
-        }
+        // There is nothing to decompress.
         Codec::None => None,
         Codec::Lz4 => lz4_flex::block::decompress_into(payload, &mut out).ok(),
         // The library would read several frames, and skip some.

@@ -238,11 +238,7 @@ pub(crate) fn take_if_stamped<'a>(bytes: &mut &'a [u8]) -> Result<Option<Record<
 /// The stamp on the first record of a run that was encoded here.
 #[must_use]
 pub fn stamp_of(mut run: &[u8]) -> Option<Stamp<'_>> {
-    // Most runs have none: only those that do are looked at more closely.
-    let mut peeked = run;
-    let body = take_bytes(&mut peeked).ok()?;
-    let stamped = body.first().is_some_and(|attributes| attributes & STAMPED != 0);
-    if stamped { Record::take(&mut run).ok()?.stamp } else { None }
+    take_if_stamped(&mut run).ok()??.stamp
 }
 
 /// A run of records that came from outside breaks a rule.

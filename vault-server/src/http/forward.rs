@@ -19,7 +19,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
@@ -31,11 +30,11 @@ use crate::access::audit::Peer;
 use crate::election::standing::Leader;
 use crate::http::app::App;
 use crate::http::body::drain;
+use crate::http::breaking;
 use crate::http::problem::{Code, Problem};
 use crate::http::read::parameters::Format;
 use crate::limits::{
-    BREAK_OFF_PAUSE, FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS,
-    FORWARD_KEEPALIVE,
+    FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS, FORWARD_KEEPALIVE,
 };
 use crate::traces;
 
@@ -253,15 +252,7 @@ async fn relay(
     let exchanging = exchange(app, &app.peers.client, leader, parts, body);
     let answer = traces::part("forward", SpanKind::Client, || about(leader), exchanging).await?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
-    let clock = Arc::clone(&app.env.clock);
-    let pieces = answer.bytes_stream().or_else(move |error| {
-        let pause = clock.sleep(BREAK_OFF_PAUSE);
-        async move {
-            pause.await;
-            Err(error)
-        }
-    });
-    Ok(relayed(status, headers, Body::from_stream(pieces)))
+    Ok(relayed(status, headers, breaking::body(&app.env, answer.bytes_stream())))
 }
 
 /// What the span of a request that is handed on says of the leader.

@@ -8,6 +8,7 @@
 //! | [`problem`] | every error that a client can see |
 //! | `openapi` | the description of all this for programs |
 //! | `request`, `body` | taking requests apart; reading bodies within limits |
+//! | `breaking` | answers that may break off |
 //! | `digest` | whether a body came as it was sent |
 //! | `streams` | creating, listing, describing, changing, deleting |
 //! | `append` | messages in |
@@ -23,6 +24,7 @@ pub mod app;
 mod append;
 mod authorize;
 mod body;
+mod breaking;
 mod connection;
 mod digest;
 mod direct;

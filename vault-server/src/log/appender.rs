@@ -173,7 +173,7 @@ impl Appender {
         let snapshot_bytes =
             snapshot.as_ref().map_or(0, |payload| to_pages((HEADER_BYTES + payload.len()) as u64));
         let room = room_in_block(self.chain.position, self.segment_bytes) - snapshot_bytes;
-        let timestamp = now.clamp(self.chain.last_timestamp, Timestamp::MAX);
+        let timestamp = self.chain.timestamp(now);
         let batch = self.take(queue, room, timestamp, misfit);
         if batch.requests.is_empty() && !batch.block_is_full {
             return None;

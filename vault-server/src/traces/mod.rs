@@ -46,10 +46,9 @@ pub(crate) async fn part<T, E: Display>(
 /// What several requests share: a part of the first one that is sampled, with links to the others. `None` where none is.
 pub(crate) fn shared<'c>(
     name: &'static str,
-    requests: impl Iterator<Item = &'c Context>,
+    mut requests: impl Iterator<Item = &'c Context>,
     attributes: impl FnOnce() -> Vec<KeyValue>,
 ) -> Option<Context> {
-    let mut requests = requests;
     let parent = requests.next()?;
     let links =
         requests.take(MAX_TRACE_LINKS).map(|other| Link::with_context(other.span().span_context().clone()));

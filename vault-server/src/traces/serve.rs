@@ -7,7 +7,7 @@ use std::task::{self, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::HeaderName;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
@@ -52,13 +52,13 @@ pub(crate) async fn serve(State(app): State<Arc<App>>, request: Request, next: N
 
 /// The span that a request belongs to, in whichever program.
 fn caller(headers: &HeaderMap) -> Context {
-    let mut headers = headers.clone();
-    if headers.contains_key(FORWARDED)
-        && let Some(parent) = headers.remove(PARENT)
-    {
-        headers.insert(TRACEPARENT, parent);
-    }
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(&headers))
+    let handed_on = headers.get(PARENT).filter(|_| headers.contains_key(FORWARDED)).map(|parent| {
+        let mut headers = headers.clone();
+        headers.insert(TRACEPARENT, parent.clone());
+        headers
+    });
+    let headers = handed_on.as_ref().unwrap_or(headers);
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers))
 }
 
 /// Tells the leader which span a request that is handed on belongs to: the one at hand.
@@ -67,7 +67,7 @@ pub(crate) fn hand_on(headers: &mut HeaderMap) {
     let mut injected = HeaderMap::new();
     TraceContextPropagator::new().inject_context(&Context::current(), &mut HeaderInjector(&mut injected));
     if let Some(parent) = injected.remove(TRACEPARENT) {
-        headers.insert(PARENT, HeaderValue::clone(&parent));
+        headers.insert(PARENT, parent);
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,8 +17,9 @@ use super::{about, deposed, end_to_end, exchange, is_event_stream, relayed, sile
 use crate::election::standing::Leader;
 use crate::env::Env;
 use crate::http::app::App;
+use crate::http::breaking;
 use crate::http::problem::Problem;
-use crate::limits::{BREAK_OFF_PAUSE, FORWARD_EVENTS_SILENCE};
+use crate::limits::FORWARD_EVENTS_SILENCE;
 use crate::traces;
 
 /// Relays an answer that goes on for as long as the leader leads.
@@ -47,15 +47,8 @@ pub(super) async fn relay_following(
         silence: events.then(|| app.env.clone()),
         between: true,
     };
-    let clock = Arc::clone(&app.env.clock);
-    let body = futures::stream::unfold((Some(following), clock), async |(following, clock)| {
-        let (piece, following) = following?.piece().await?;
-        if piece.is_err() {
-            clock.sleep(BREAK_OFF_PAUSE).await;
-        }
-        Some((piece, (following, clock)))
-    });
-    Ok(relayed(status, headers, Body::from_stream(body)))
+    let pieces = futures::stream::unfold(Some(following), async |following| following?.piece().await);
+    Ok(relayed(status, headers, breaking::body(&app.env, pieces)))
 }
 
 /// The leader's answer to one who follows.

@@ -12,13 +12,14 @@ use futures::future::BoxFuture;
 use vault_format::ids::Offset;
 
 use crate::http::app::App;
+use crate::http::breaking;
 use crate::http::problem::Problem;
 use crate::http::read::feed::{Found, Tap};
 use crate::http::read::leave::Leave;
 use crate::http::read::messages::{Room, Separator, write_number};
 use crate::http::read::parameters::{Format, Request};
 use crate::http::read::replay::Replay;
-use crate::limits::{BREAK_OFF_PAUSE, COUNTED_PIECE_BYTES, EVENTS_RETRY_MS, FOLLOW_PIECE_BYTES, PING_EVERY};
+use crate::limits::{COUNTED_PIECE_BYTES, EVENTS_RETRY_MS, FOLLOW_PIECE_BYTES, PING_EVERY};
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::StreamReader;
 
@@ -31,19 +32,15 @@ pub(crate) fn body(
     leave: Leave,
 ) -> Body {
     let follower = Follower::new(app, reader, request, start, leave);
-    Body::from_stream(futures::stream::unfold(Some(follower), |follower| async move {
+    let env = follower.app.env.clone();
+    let pieces = futures::stream::unfold(Some(follower), |follower| async move {
         let mut follower = follower?;
         match follower.piece().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(follower))),
-            Err(over) => {
-                let last = follower.last_piece(over)?;
-                if last.is_err() {
-                    follower.app.env.clock.sleep(BREAK_OFF_PAUSE).await;
-                }
-                Some((last, None))
-            }
+            Err(over) => Some((follower.last_piece(over)?, None)),
         }
-    }))
+    });
+    breaking::body(&env, pieces)
 }
 
 /// Why following ends before its end.

@@ -5,11 +5,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use vault_format::ids::Offset;
 
+use crate::http::breaking;
 use crate::http::read::extent::{DOCUMENT_START, Extent};
 use crate::http::read::messages::{Messages, Room, Separator, Wanted, clip};
 use crate::http::read::parameters::Format;
 use crate::http::read::plan::Plan;
-use crate::limits::{ANSWER_PIECE_BYTES, BREAK_OFF_PAUSE, COUNTED_PIECE_BYTES};
+use crate::limits::{ANSWER_PIECE_BYTES, COUNTED_PIECE_BYTES};
 use crate::log::blocks::Batches;
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::{ReadAhead, StreamReader};
@@ -33,18 +34,18 @@ pub(crate) async fn body(
         }
         pump.first = first;
     }
-    Ok(Body::from_stream(futures::stream::unfold(pump, |mut pump| async move {
+    let env = pump.reader.stream().env().clone();
+    let pieces = futures::stream::unfold(pump, |mut pump| async move {
         match pump.piece().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), pump)),
             Err(error) => {
-                // The status has been sent: all that is left is to break off, so that nobody takes this for the end.
                 tracing::warn!(%error, stream = %pump.reader.stream().name(), "an answer breaks off");
                 pump.state = State::Ended;
-                pump.reader.stream().env().clock.sleep(BREAK_OFF_PAUSE).await;
                 Some((Err(std::io::Error::other(error)), pump))
             }
         }
-    })))
+    });
+    Ok(breaking::body(&env, pieces))
 }
 
 struct Pump {

@@ -104,3 +104,21 @@ async fn a_plan_of_direct_reads_begins_where_it_was_asked_to_or_is_refused() {
     let refused = reader.segments(Some(Offset(3)), true, 10).await;
     assert_eq!(refused, Err(ReadError::BelowFirst { first_offset: Offset(10) }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn segments_of_a_container_that_is_gone_do_not_count_as_deleted() {
+    use crate::storage::LeaseTarget;
+
+    let leader = Server::first(1).await;
+    let stream = old_stream(&leader, 3).await;
+    let hold = Fault::Fail(StorageError::Refused("legal hold".to_owned()));
+    leader.faulty.on(Operation::DeleteBlob).times(1).then(hold);
+    patch(&leader, age(TEN_MINUTES)).await;
+    leader.env.clock.sleep(Duration::from_secs(10)).await;
+    let container = leader.vault.context.prefix.container(stream.name());
+    let target = LeaseTarget::Container(container.clone());
+    let lease = leader.memory.acquire_lease(&target, crate::limits::LEASE).await.unwrap();
+    leader.memory.delete_container(&container, &lease).await.unwrap();
+    leader.env.clock.sleep(Duration::from_secs(600)).await;
+    assert_eq!(leader.vault.context.metrics.log.deleted_segments.get(), 0);
+}

@@ -336,7 +336,9 @@ impl Deletion {
         let mut troubled = false;
         loop {
             match self.try_once(&segment).await {
-                Ok(true) | Err(StorageError::NotFound) => break,
+                Ok(true) => break,
+                // Gone, however that came about; unless the whole container is, which is another matter.
+                Err(StorageError::NotFound) if self.store.segments().await.is_ok() => break,
                 Ok(false) => return self.show(segment),
                 Err(error) => {
                     if !matches!(error, StorageError::Unavailable(_)) {
