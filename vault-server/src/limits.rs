@@ -77,6 +77,9 @@ pub const WINDOW_BLOCKS: u64 = 4;
 /// A stream without appends for this long puts on record that its last messages are committed.
 pub const COMMIT_AFTER_IDLE: Duration = Duration::from_secs(1);
 
+/// How long a request of an idempotent producer waits for those before it, if it has overtaken them.
+pub const EARLY_WAIT: Duration = Duration::from_millis(500);
+
 /// How many copies of what recovery cleared are kept for each stream.
 pub const ASIDES_KEPT: usize = 8;
 

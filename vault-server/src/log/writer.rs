@@ -3,6 +3,7 @@
 //! [`Appender`] decides what is written; this task sends it, waits, and answers. A put whose outcome is unknown is
 //! sent again, the same bytes to the same place, until storage says that it is stored or that this reign is over.
 
+mod early;
 mod refusals;
 mod request;
 mod retaining;
@@ -144,6 +145,11 @@ pub(crate) struct Writer {
     oldest_put: u64,
     refusals: Vec<Refusal>,
     repeats: Vec<Repeat>,
+    /// Requests that came before their predecessors, how many puts were built when they were tried, and when the oldest has
+    /// waited for long enough.
+    early: Vec<AppendRequest>,
+    early_tried: u64,
+    early_over: Option<BoxFuture<'static, ()>>,
     /// Checks of our term are counted too; one at a time is on its way.
     checks_begun: u64,
     checking: bool,
@@ -172,6 +178,9 @@ impl Writer {
             oldest_put: 0,
             refusals: Vec::new(),
             repeats: Vec::new(),
+            early: Vec::new(),
+            early_tried: 0,
+            early_over: None,
             checks_begun: 0,
             checking: false,
             events: FuturesUnordered::new(),
@@ -229,6 +238,10 @@ impl Writer {
                 self.pause = None;
                 None
             }
+            Some(()) = OptionFuture::from(self.early_over.as_mut()) => {
+                self.early_over = None;
+                None
+            }
             () = std::future::ready(()), if drained => Some(WriterEnd::Finished),
         }
     }
@@ -255,7 +268,27 @@ impl Writer {
     /// Builds and sends what the queue and the limit on puts in flight allow.
     fn send_puts(&mut self) {
         self.take_requests();
-        self.queue.retain(|request| !request.reply.is_closed());
+        loop {
+            self.try_early();
+            self.queue.retain(|request| !request.reply.is_closed());
+            let before = self.next_put();
+            self.build_puts();
+            // What was put may be what those that came early wait for.
+            if self.early.is_empty() || self.next_put() == before {
+                break;
+            }
+        }
+        self.await_early();
+        match &self.open {
+            None if !self.queue.is_empty() => self.make_segment(Offset::ZERO),
+            Some(open) if open.appender.sealed() && self.in_flight.is_empty() => {
+                self.make_segment(open.appender.settled().next_offset);
+            }
+            _ => {}
+        }
+    }
+
+    fn build_puts(&mut self) {
         let mut misfits = Vec::new();
         while self.in_flight.len() < self.parts.max_puts_in_flight && self.pause.is_none() {
             let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
@@ -271,13 +304,6 @@ impl Writer {
             self.send(before, put);
         }
         misfits.into_iter().for_each(|misfit| self.turn_away(misfit));
-        match &self.open {
-            None if !self.queue.is_empty() => self.make_segment(Offset::ZERO),
-            Some(open) if open.appender.sealed() && self.in_flight.is_empty() => {
-                self.make_segment(open.appender.settled().next_offset);
-            }
-            _ => {}
-        }
     }
 
     fn send_commit(&mut self) {
@@ -447,7 +473,7 @@ impl Writer {
         let again = self.repeats.drain(..).map(|repeat| repeat.request);
         sent.chain(again).for_each(|request| request.answer(Err(AppendError::Unknown(reason.clone()))));
         let refused = self.refusals.drain(..).map(|refusal| refusal.request);
-        let unsent = self.queue.drain(..).chain(refused);
+        let unsent = self.queue.drain(..).chain(self.early.drain(..)).chain(refused);
         unsent.for_each(|request| request.answer(Err(reason.clone().into())));
     }
 }

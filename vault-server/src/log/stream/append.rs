@@ -104,7 +104,16 @@ impl Stream {
         let (reply, answer) = oneshot::channel();
         let Append { records, record_count, expected_offset } = append;
         let span = traces::current();
-        let request = AppendRequest { records, record_count, expected_offset, no_room, reply, span, permits };
+        let request = AppendRequest {
+            records,
+            record_count,
+            expected_offset,
+            no_room,
+            early_until: None,
+            reply,
+            span,
+            permits,
+        };
         let requests = open.requests.as_ref().ok_or(Unusable::NoLeader)?;
         requests.send(request).map_err(|_| self.why_not_leading(open))?;
         match self.context.env.timeout(patience, answer).await {

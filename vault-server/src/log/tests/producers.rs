@@ -6,6 +6,8 @@ use vault_format::producers::Refused;
 use vault_format::record::{Stamp, stamped};
 
 use super::*;
+use crate::limits::EARLY_WAIT;
+use crate::log::error::Unusable;
 use crate::storage::StorageError;
 use crate::storage::faulty::{Chances, Fault, Hold, Pages};
 use crate::storage::operation::Operation;
@@ -98,6 +100,95 @@ async fn whoever_waits_for_a_put_that_never_comes_back_is_not_told_that_it_is_st
     let next = server.successor().await;
     let stream = next.stream("orders");
     assert_eq!(send(&stream, "p", 0, 0).await.unwrap().first_offset, Offset(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_overtake_each_other_are_stored_in_order() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 4).await;
+    send(&stream, "p", 0, 0).await.unwrap();
+    // Five at once, and each comes before the one that should be there.
+    let sending: Vec<_> = (1..=5)
+        .rev()
+        .map(|sequence| {
+            let stream = Arc::clone(&stream);
+            let sent = tokio::spawn(async move { send(&stream, "p", 0, sequence).await });
+            (sequence, sent)
+        })
+        .collect();
+    for (sequence, sent) in sending {
+        assert_eq!(sent.await.unwrap().unwrap().first_offset, Offset(sequence));
+    }
+    assert_eq!(labels(&stream).await.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_predecessor_does_not_come_is_refused_soon() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 4).await;
+    send(&stream, "p", 0, 0).await.unwrap();
+    let clock = &server.env.clock;
+    let begun = clock.monotonic();
+    assert_eq!(refused(send(&stream, "p", 0, 3).await), Refused::Gap { expected: 1 });
+    let waited = clock.monotonic() - begun;
+    assert!((EARLY_WAIT..EARLY_WAIT * 2).contains(&waited), "{waited:?}");
+    // Further ahead than a producer may be: nothing that is on its way can help.
+    let begun = clock.monotonic();
+    assert_eq!(refused(send(&stream, "p", 0, 6).await), Refused::Gap { expected: 1 });
+    assert!(clock.monotonic() - begun < EARLY_WAIT);
+    // Meanwhile others are not held up, and it may come again.
+    let early = {
+        let stream = Arc::clone(&stream);
+        tokio::spawn(async move { send(&stream, "p", 0, 2).await })
+    };
+    clock.sleep(EARLY_WAIT / 4).await;
+    assert_eq!(append(&stream, "other", 10).await.unwrap().first_offset, Offset(1));
+    assert!(!early.is_finished());
+    assert_eq!(send(&stream, "p", 0, 1).await.unwrap().first_offset, Offset(2));
+    assert_eq!(early.await.unwrap().unwrap().first_offset, Offset(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_that_came_early_waits_as_long_as_any_other() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 4).await;
+    for producer in ["p", "q", "r"] {
+        send(&stream, producer, 0, 0).await.unwrap();
+    }
+    let clock = &server.env.clock;
+    let early = |producer: &'static str| {
+        let (stream, clock) = (Arc::clone(&stream), server.env.clock.clone());
+        tokio::spawn(async move {
+            let begun = clock.monotonic();
+            let answer = send(&stream, producer, 0, 2).await;
+            (answer, clock.monotonic() - begun)
+        })
+    };
+    // The first one has its turn; the others change places at each that is put meanwhile.
+    let p = early("p");
+    clock.sleep(EARLY_WAIT / 5).await;
+    let q = early("q");
+    clock.sleep(EARLY_WAIT / 5).await;
+    let r = early("r");
+    clock.sleep(EARLY_WAIT / 5).await;
+    send(&stream, "p", 0, 1).await.unwrap();
+    assert!(p.await.unwrap().0.is_ok());
+    for early in [q, r] {
+        let (answer, waited) = early.await.unwrap();
+        assert_eq!(refused(answer), Refused::Gap { expected: 1 });
+        assert!((EARLY_WAIT..EARLY_WAIT * 6 / 5).contains(&waited), "{waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_ends_keeps_nobody_waiting_who_came_early() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 4).await;
+    send(&stream, "p", 0, 0).await.unwrap();
+    let early = tokio::spawn(async move { send(&stream, "p", 0, 2).await });
+    server.env.clock.sleep(EARLY_WAIT / 4).await;
+    server.stop(Command::Finish).await;
+    assert_eq!(early.await.unwrap(), Err(Unusable::NoLeader.into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,11 @@ impl Writer {
             Misfit::OtherOffset(request, next_offset) => {
                 self.refuse_later(request, AppendError::OffsetMismatch { next_offset });
             }
-            Misfit::Refused(request, refused) => self.refuse_later(request, refused.into()),
+            Misfit::Refused(request, refused) => {
+                if let Some(request) = self.keep_back(request, refused) {
+                    self.refuse_later(request, refused.into());
+                }
+            }
             Misfit::Repeated(request, appended) => {
                 self.repeats.push(Repeat { request, appended, after_put: self.next_put() });
                 self.repeat();

@@ -1,5 +1,7 @@
 //! A request to append, on its way through the writer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use opentelemetry::{Context, KeyValue};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -18,6 +20,8 @@ pub(crate) struct AppendRequest {
     pub(crate) expected_offset: Option<Offset>,
     /// The stream's limit on its bytes, where there is no room for this request unless it is stored already.
     pub(crate) no_room: Option<u64>,
+    /// Until when it waits for its predecessors, once it has come before them; on the monotonic clock.
+    pub(crate) early_until: Option<Duration>,
     pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
     /// The span that it belongs to, where that is sampled.
     pub(crate) span: Option<Context>,
