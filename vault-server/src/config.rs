@@ -223,7 +223,12 @@ pub enum StorageSetting {
 }
 
 impl StorageSetting {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads what `--storage` takes.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", directory)) if !directory.is_empty() => Ok(Self::File(directory.into())),

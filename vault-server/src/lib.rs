@@ -10,6 +10,7 @@ pub mod limits;
 pub mod log;
 pub mod logging;
 pub(crate) mod metrics;
+pub mod node;
 pub mod storage;
 pub mod traces;
 pub mod watched;

@@ -12,22 +12,17 @@ use tokio_util::sync::CancellationToken;
 use vault_server::access::Access;
 use vault_server::authorities;
 use vault_server::config::{Config, NoConfig, StorageSetting};
-use vault_server::election::{Candidacy, Election};
 use vault_server::env::Env;
 use vault_server::http::app::{App, HttpSettings};
 use vault_server::http::serve::Listening;
 use vault_server::http::tls::{self, Tls};
-use vault_server::http::{internal_router, router, serve, status};
+use vault_server::http::{serve, status};
 use vault_server::limits::{HANDOVER_GRACE, MAX_INTERNAL_CONNECTIONS, START_PATIENCE};
 use vault_server::log::Options;
-use vault_server::log::vault::Vault;
 use vault_server::logging;
-use vault_server::storage::Storage;
-use vault_server::storage::accounts::Accounts;
-use vault_server::storage::azure::{self, AzureSettings, AzureStorage};
-use vault_server::storage::counted::Counted;
-use vault_server::storage::file::FileStorage;
-use vault_server::storage::memory::MemoryStorage;
+use vault_server::node::Node;
+use vault_server::storage::azure::AzureSettings;
+use vault_server::storage::open::{self, Opened};
 use vault_server::traces::environment::Exporting;
 
 /// A setting is missing or wrong.
@@ -72,7 +67,9 @@ impl Given {
             Some(path) => Access::from_file(path.clone(), Env::real())?,
         };
         let traces = Exporting::begin(|name| std::env::var(name).ok())?;
-        Ok(Self { azure: azure_settings(config)?, tls, trusted, access, traces })
+        let variable = |name: &str| std::env::var(name).ok();
+        let azure = open::azure_settings(&config.storage, &config.accounts, variable)?;
+        Ok(Self { azure, tls, trusted, access, traces })
     }
 }
 
@@ -92,8 +89,10 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     serve::raise_file_limit();
     let env = Env::real();
-    let Opened { storage, accounts } = open_storage(&config, given.azure, &env).await?;
-    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage, &env));
+    if config.storage == StorageSetting::Memory {
+        tracing::warn!("messages are kept in memory: everything is lost when the server ends");
+    }
+    let Opened { storage, accounts } = open::open(&config.storage, given.azure, &env).await?;
     let options = Options {
         patience: config.request_timeout,
         max_puts_in_flight: config.storage.max_puts_in_flight(),
@@ -114,10 +113,6 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
         None => None,
     };
     let advertise = config.advertise.clone().unwrap_or_else(|| address.clone());
-    let (vault, reign_over) =
-        Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), config.prefix.clone(), options);
-    let candidacy = Candidacy { endpoint: advertise.clone(), vault_uid: config.vault_uid.clone() };
-    let mut election = Election::new(vault.clone(), reign_over, candidacy);
     let settings = HttpSettings {
         auto_create: config.auto_create(),
         max_message_bytes: config.max_message_bytes(),
@@ -135,44 +130,39 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
         access: Arc::clone(&given.access),
         traced,
     };
-    let app = App::new(vault, env, storage, settings, election.standing());
+    let mut node =
+        Node::start(storage, env, config.prefix.clone(), config.vault_uid.clone(), options, settings);
+    let app = node.app();
     let ending = tokio::spawn(signals.end(app.stopping.clone()));
     let (access_kept, access_over) = {
         let over = CancellationToken::new();
         let until = over.clone();
         (tokio::spawn(async move { given.access.run(&until).await }), over)
     };
-    let hand_over = CancellationToken::new();
-    let mut elected = {
-        let hand_over = hand_over.clone();
-        tokio::spawn(async move { election.run(&hand_over).await })
-    };
     let watching = given.tls.map(|tls| tokio::spawn(tls.watch(app.env.clone(), app.stopping.clone())));
     let mut serving = {
         let mut servings = JoinSet::new();
         let listening =
             Listening { listener, tls: app.settings.tls.clone(), max_connections: config.max_connections() };
-        servings.spawn(serve::serve(Arc::clone(&app), router(Arc::clone(&app)), listening));
+        servings.spawn(serve::serve(Arc::clone(&app), node.router(), listening));
         if let Some(listener) = internal {
             let listening = Listening { listener, tls: None, max_connections: MAX_INTERNAL_CONNECTIONS };
-            servings.spawn(serve::serve(Arc::clone(&app), internal_router(Arc::clone(&app)), listening));
+            servings.spawn(serve::serve(Arc::clone(&app), node.internal_router(), listening));
         }
         tokio::spawn(servings.join_all())
     };
     tokio::select! {
-        // Only a conflict, or a broken invariant, ends it before it is told to.
-        ended = &mut elected => return Ok(ended.context("the election broke down")??),
+        ended = node.ended() => return Ok(ended?),
         () = ready(&app) => greet(&address),
         () = app.stopping.cancelled() => {}
     }
     tokio::select! {
-        ended = &mut elected => return Ok(ended.context("the election broke down")??),
+        ended = node.ended() => return Ok(ended?),
         () = app.stopping.cancelled() => {}
     }
     // Requests in flight get a moment to finish. Then somebody else leads, however long the others take.
     let served = app.env.timeout(HANDOVER_GRACE, &mut serving).await.is_ok();
-    hand_over.cancel();
-    elected.await.context("the election broke down")??;
+    node.hand_over().await?;
     if !served {
         serving.await.context("the listener broke down")?;
     }
@@ -184,59 +174,6 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
     access_kept.await.context("keeping the access file broke down")?;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Storage as the settings name it.
-struct Opened {
-    storage: Arc<dyn Storage>,
-    /// The accounts in which streams may live, the main one first.
-    accounts: Vec<String>,
-}
-
-async fn open_storage(config: &Config, azure: Vec<AzureSettings>, env: &Env) -> anyhow::Result<Opened> {
-    let storage: Arc<dyn Storage> = match &config.storage {
-        StorageSetting::Memory => {
-            tracing::warn!("messages are kept in memory: everything is lost when the server ends");
-            Arc::new(MemoryStorage::new(env.clone()))
-        }
-        StorageSetting::File(directory) => Arc::new(FileStorage::open(directory, env.clone())?),
-        StorageSetting::Azure(_) => return open_azure(azure, env).await,
-    };
-    Ok(Opened { storage, accounts: Vec::new() })
-}
-
-/// The storage accounts, the main one first, as the environment has them; none where storage is something else.
-fn azure_settings(config: &Config) -> Result<Vec<AzureSettings>, String> {
-    let StorageSetting::Azure(spec) = &config.storage else { return Ok(Vec::new()) };
-    let variable = |name: &str| std::env::var(name).ok();
-    let mut all = vec![azure::from_environment(spec, variable)?];
-    for name in &config.accounts {
-        let settings = azure::from_environment_named(name, variable)?;
-        if all.iter().any(|other| other.account().name == settings.account().name) {
-            return Err(format!("the storage account `{}` is named twice", settings.account().name));
-        }
-        all.push(settings);
-    }
-    Ok(all)
-}
-
-async fn open_azure(all: Vec<AzureSettings>, env: &Env) -> anyhow::Result<Opened> {
-    let mut accounts: Vec<(String, Arc<dyn Storage>)> = Vec::new();
-    for settings in all {
-        let name = settings.account().name.clone();
-        let storage = AzureStorage::connect(settings, env)?;
-        match storage.why_unfit().await {
-            Ok(None) => {}
-            Ok(Some(why)) => anyhow::bail!(why),
-            // It may come back, and a key or a role may be put right: the status tells until then.
-            Err(error) => {
-                tracing::warn!(account = name, %error, "the storage account cannot be asked what it is");
-            }
-        }
-        accounts.push((name, Arc::new(storage)));
-    }
-    let names = accounts.iter().map(|(name, _)| name.clone()).collect();
-    Ok(Opened { storage: Arc::new(Accounts::new(accounts)), accounts: names })
 }
 
 /// Waits until this server can serve reads, and appends as well where it is the one that will lead; not for ever.

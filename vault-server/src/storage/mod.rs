@@ -12,6 +12,7 @@
 //! | [`counted`], `ended` | counts the requests to another backend; how they ended |
 //! | [`faulty`] | fails, delays and tears the requests to another backend, for tests |
 //! | [`conformance`] | the suite |
+//! | [`mod@open`] | opening the one that settings name |
 //! | [`operation`] | the requests, by name |
 //! | `arguments` | what makes a request refused whatever is stored |
 //! | `leases` | who holds which lease, for backends that keep leases themselves |
@@ -40,6 +41,7 @@ pub mod faulty;
 pub mod file;
 mod leases;
 pub mod memory;
+pub mod open;
 pub mod operation;
 mod written;
 
