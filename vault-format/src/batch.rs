@@ -218,6 +218,24 @@ impl BatchWriter<'_> {
         timestamp
     }
 
+    /// A batch of messages from another copy of the stream, as it is stored there: payload, codec, timestamps and their
+    /// checksum stay, only place and fence are this log's. It must continue the chain in all but its position.
+    pub fn copied_messages(&mut self, batch: &Batch<'_>) {
+        let from = &batch.header;
+        assert!(
+            from.kind == Kind::Messages && from.stream == self.chain.stream,
+            "it is a batch of this stream"
+        );
+        assert!(self.fence >= self.chain.fence, "a leader of an earlier term may not write");
+        let header =
+            Header { position: self.chain.position, fence: self.fence, committed: self.committed, ..*from };
+        self.out.extend_from_slice(&header.encode());
+        self.out.extend_from_slice(batch.payload);
+        let padding = header.total_bytes as usize - HEADER_BYTES - batch.payload.len();
+        self.out.resize(self.out.len() + padding, 0);
+        self.chain.advance(&header);
+    }
+
     /// The snapshot that begins a block.
     pub fn snapshot(&mut self, producers: &[Producer]) {
         let mut payload = Vec::new();

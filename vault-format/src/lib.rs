@@ -15,6 +15,7 @@
 //! | [`snapshot`] | the producers known at the head of a block, as they are stored |
 //! | [`producers`] | what the log up to a place says of producers |
 //! | [`chain`] | whether a batch continues the log where it stands |
+//! | [`audit`] | checks batches one after the other, down to their records |
 //! | [`leader`] | the page that says who leads |
 //!
 //! ```text
@@ -25,6 +26,7 @@
 //!            ^ header 128 B | record record record | zeros to a multiple of 512 B
 //! ```
 
+pub mod audit;
 pub mod batch;
 pub mod chain;
 pub mod codec;

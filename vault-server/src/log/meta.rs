@@ -7,12 +7,19 @@ use crate::log::context::Context;
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::retry::{Backoff, until_definite};
 use crate::log::settings::StreamMeta;
+use crate::log::store::Store;
 use crate::storage::{LeaseId, LeaseTarget, StorageError};
 
 pub(crate) async fn read(context: &Context, container: &ContainerName) -> Result<StreamMeta, Unusable> {
     let metadata = until_definite(&context.env, || context.storage.container_metadata(container)).await?;
     StreamMeta::from_metadata(&metadata)
         .map_err(|invalid| StreamFault::DataMissing(invalid.to_string()).into())
+}
+
+/// Whether retention deletes from the stream, as its container says now.
+pub(crate) async fn is_trimmed(store: &Store) -> Result<bool, StorageError> {
+    let metadata = until_definite(&store.env, || store.storage.container_metadata(&store.container)).await?;
+    Ok(StreamMeta::from_metadata(&metadata).is_ok_and(|meta| meta.trimmed))
 }
 
 /// Changes the metadata under the container's lease, so that a request which arrives late fails on a container of the

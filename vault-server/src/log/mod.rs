@@ -6,6 +6,7 @@
 //! | [`stream`] | one stream: opened on first use, appended to, read |
 //! | [`reading`] | places and batches for readers, waiting at the tail |
 //! | [`segments`] | where each segment's messages stand, for those who read storage by themselves |
+//! | [`inspect`] | walking a stream at rest, batch by batch, past damage where that is wanted |
 //! | [`rate`] | how fast a stream may be appended to. Pure |
 //! | `retention` | what is sealed early and what is deleted; how far sealed segments go |
 //! | [`reign`] | the term under which a server writes |
@@ -25,6 +26,7 @@ pub(crate) mod context;
 pub mod error;
 mod following;
 mod fresh;
+pub mod inspect;
 mod meta;
 mod put_sender;
 pub mod rate;
@@ -34,7 +36,7 @@ mod recent;
 mod recover;
 pub mod reign;
 mod retention;
-pub(crate) mod retry;
+pub mod retry;
 mod scan;
 pub mod segments;
 pub mod settings;

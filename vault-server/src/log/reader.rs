@@ -121,6 +121,16 @@ impl Reader {
         Err(ReadError::BeyondTail { end_offset: self.tail().next_offset() })
     }
 
+    /// The same for who takes batches as they are stored: where a segment begins with `offset`, the place in front of its
+    /// first batch, the snapshot that says what is known of producers there.
+    pub(crate) async fn seek_stored(&self, offset: Offset) -> Result<Cursor, ReadError> {
+        let tail = self.tail();
+        match self.segment(offset) {
+            Some(segment) if offset < tail.next_offset() => self.at_block(&segment, 0, &tail).await,
+            _ => self.seek_offset(offset).await,
+        }
+    }
+
     /// The offset of the first message that was appended at `time` or later; the tail's where there is none.
     pub(crate) async fn offset_at(&self, time: Timestamp) -> Result<Offset, ReadError> {
         let tail = self.tail();

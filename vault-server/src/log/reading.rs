@@ -147,6 +147,12 @@ impl StreamReader {
         bounded!(self, self.open.reader.seek_offset(offset))
     }
 
+    /// The same for who takes batches as they are stored: where a segment begins with `offset`, the place in front of its
+    /// first batch, a snapshot.
+    pub async fn seek_stored(&self, offset: Offset) -> Result<Cursor, ReadError> {
+        bounded!(self, self.open.reader.seek_stored(offset))
+    }
+
     /// The offset of the first message that was appended at `time` or later; the tail's where there is none.
     pub async fn offset_at(&self, time: Timestamp) -> Result<Offset, ReadError> {
         bounded!(self, self.open.reader.offset_at(time))

@@ -62,13 +62,15 @@ pub(crate) enum Purpose<'a> {
     Lead { reign: &'a Reign, segment_bytes: u64 },
     /// Read what another server appends.
     Follow,
+    /// Go on with a copy that nobody else writes to, which claims and clears by itself.
+    Resume,
 }
 
 impl Purpose<'_> {
     /// Where a scan begins with producers: at nobody, or not at all, since only who appends wants to know them.
     fn producers(self) -> Option<Producers> {
         match self {
-            Self::Lead { .. } => Some(Producers::default()),
+            Self::Lead { .. } | Self::Resume => Some(Producers::default()),
             Self::Follow => None,
         }
     }
@@ -194,7 +196,7 @@ pub(crate) async fn is_blank(store: &Store, segment: &Segment) -> Result<bool, U
     Ok(pages(store, segment, 0..segment.bytes).await?.is_empty())
 }
 
-async fn pages(
+pub(crate) async fn pages(
     store: &Store,
     segment: &Segment,
     range: std::ops::Range<u64>,
@@ -308,7 +310,7 @@ async fn delete_leftovers(store: &Store, leftovers: &[Segment]) -> Result<(), Un
     Ok(())
 }
 
-enum Settled {
+pub(crate) enum Settled {
     /// Nothing is left beyond the tail.
     Clean,
     /// On a second look the log goes on.
@@ -319,7 +321,7 @@ enum Settled {
 
 /// Decides what the pages beyond the tail are, and clears them where they are the remains of writes that were never
 /// acknowledged.
-async fn settle_tail(
+pub(crate) async fn settle_tail(
     store: &Store,
     purpose: Purpose<'_>,
     segment: &Segment,
@@ -336,7 +338,7 @@ async fn settle_tail(
     } else {
         let highest = match purpose {
             Purpose::Lead { reign, .. } => reign.term,
-            Purpose::Follow => {
+            Purpose::Follow | Purpose::Resume => {
                 let blob = store.blob(segment.base);
                 until_definite(&store.env, || store.storage.properties(&blob)).await?.sequence_number
             }

@@ -30,7 +30,7 @@ impl Backoff {
 
 /// Sends a request that changes nothing, or may be carried out twice, until its outcome is definite or
 /// [`STORAGE_PATIENCE`] is over.
-pub(crate) async fn until_definite<T, F>(env: &Env, mut request: impl FnMut() -> F) -> Result<T, StorageError>
+pub async fn until_definite<T, F>(env: &Env, mut request: impl FnMut() -> F) -> Result<T, StorageError>
 where
     F: Future<Output = Result<T, StorageError>>,
 {

@@ -265,6 +265,9 @@ const SEGMENT_BYTES: &str = "segment_bytes";
 const OWNER: &str = "owner";
 const CODEC: &str = "codec";
 
+/// Instead of [`ID`]: a stream of that id is being restored here and is not whole yet. Servers take it for none.
+const RESTORING: &str = "restoring";
+
 /// Who owns the stream whose container has these metadata, whatever else they hold.
 #[must_use]
 pub fn owner(metadata: &Metadata) -> Option<String> {
@@ -280,6 +283,22 @@ impl StreamMeta {
         metadata
     }
 
+    /// The same as [`StreamMeta::write_to`] for a container in which the stream is not whole yet: to servers it is no
+    /// stream's.
+    pub fn write_unfinished_to(&self, metadata: &mut Metadata) {
+        self.write_to(metadata);
+        metadata.remove(ID);
+        metadata.insert(RESTORING.to_owned(), self.id.to_string());
+    }
+
+    /// Reads the metadata of such a container. `None` where it is none.
+    pub fn from_unfinished_metadata(metadata: &Metadata) -> Option<Result<Self, InvalidMeta>> {
+        let mut finished = metadata.clone();
+        let id = finished.remove(RESTORING)?;
+        finished.insert(ID.to_owned(), id);
+        Some(Self::from_metadata(&finished))
+    }
+
     /// Puts all of this into stored metadata. Names that this version does not know stay as they are.
     pub fn write_to(&self, metadata: &mut Metadata) {
         let settings = &self.settings;
@@ -292,6 +311,7 @@ impl StreamMeta {
             (ACCOUNT, settings.account.clone()),
             (BEGUN, self.begun.then(|| "true".to_owned())),
             (TRIMMED, self.trimmed.then(|| "true".to_owned())),
+            (RESTORING, None),
         ];
         for (name, value) in others.into_iter().chain(limits) {
             match value {
@@ -374,6 +394,17 @@ mod tests {
         for all in [true, false] {
             assert_eq!(StreamMeta::from_metadata(&meta(all).to_metadata()), Ok(meta(all)));
         }
+    }
+
+    #[test]
+    fn an_unfinished_stream_is_none_to_servers() {
+        let mut unfinished = Metadata::new();
+        meta(true).write_unfinished_to(&mut unfinished);
+        assert!(StreamMeta::from_metadata(&unfinished).is_err());
+        assert_eq!(StreamMeta::from_unfinished_metadata(&unfinished), Some(Ok(meta(true))));
+        meta(true).write_to(&mut unfinished);
+        assert_eq!(unfinished, meta(true).to_metadata());
+        assert_eq!(StreamMeta::from_unfinished_metadata(&unfinished), None);
     }
 
     #[test]

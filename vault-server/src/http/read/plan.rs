@@ -52,8 +52,9 @@ impl Plan {
         if wanted <= start {
             return Ok(Self { start, end: start, loaded: VecDeque::new(), cursor: None, broken_off: false });
         }
-        let mut cursor = reader.seek(start).await?;
         let whole_batches = request.format == Format::Batches;
+        let mut cursor =
+            if whole_batches { reader.seek_stored(start).await? } else { reader.seek(start).await? };
         let mut cut = Cut {
             start,
             wanted,
@@ -99,7 +100,7 @@ impl Plan {
             }
             // Segments that were sealed early may be short, and many.
             let enough = left_block || (sealed && loaded_bytes >= ANSWER_PIECE_BYTES);
-            if enough && covered < cut.wanted {
+            if enough && covered > start && covered < cut.wanted {
                 (cut.wanted, broken_off) = match further_on(reader, &cursor, &cut, covered, tail).await {
                     Ok(Further::Ends(end)) => (end, false),
                     Ok(Further::BreaksOff(end)) => (end, true),

@@ -158,7 +158,8 @@ async fn stored_batches_come_whole() {
         ("?from=1&limit=1", 0, 3),
         ("?from=3&to=8", 3, 5),
         ("?max_bytes=1", 0, 3),
-        ("?max_bytes=1024", 0, 5),
+        ("?max_bytes=1024", 0, 3),
+        ("?max_bytes=1536", 0, 5),
     ] {
         let answer = server.get_as(&format!("{S}{query}"), BATCHES).await.is(200);
         let headers = batches(&answer);
@@ -215,6 +216,24 @@ async fn a_long_stream_is_read_whole_in_every_format_and_cut_anywhere() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn stored_batches_from_where_a_segment_begins_come_with_its_snapshot() {
+    let (server, count) = long().await;
+    let whole = server.get_as(&format!("{S}?limit=1000000&max_bytes=1000000000"), BATCHES).await.is(200);
+    let whole = batches(&whole);
+    let starts: Vec<_> = whole.iter().filter(|header| header.position.0 == 0).collect();
+    assert!(starts.len() > 1);
+    assert_eq!((starts[0].kind, whole[0].position.0), (Kind::Snapshot, 0), "the stream begins with it");
+    for start in starts {
+        let from = start.base_offset.0;
+        let answer = server.get_as(&format!("{S}?from={from}&limit=100000"), BATCHES).await.is(200);
+        assert_eq!(batches(&answer)[0], *start);
+        let inside = server.get_as(&format!("{S}?from={}&limit=1", from + 1), BATCHES).await.is(200);
+        assert_eq!(batches(&inside)[0].kind, Kind::Messages);
+    }
+    assert!(server.get_as(&format!("{S}?from={count}"), BATCHES).await.is(200).body.is_empty());
 }
 
 #[tokio::test]
