@@ -11,6 +11,7 @@
 //! | [`azurite`] | the Azurite process, an emulator of Azure Storage |
 //! | [`client`] | ordinary requests |
 //! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
+//! | [`mvctl`] | the `mvctl` program |
 //! | [`clients`] | clients that nobody here wrote |
 //! | [`prometheus`] | Prometheus, and its checker of metrics |
 //! | [`certificates`] | certificates of an authority of their own |
@@ -36,6 +37,7 @@ pub mod idempotent;
 pub mod issuer;
 pub mod ledger;
 pub mod message;
+pub mod mvctl;
 pub mod package_index;
 pub mod prometheus;
 pub mod raw;

@@ -28,14 +28,20 @@ pub fn temporary_directory() -> TempDir {
         .expect("there is room for temporary files")
 }
 
-/// Where the program is, next to the one that runs.
+/// Where a program of the workspace is, next to the one that runs.
+#[must_use]
+pub fn program_named(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("the running program has a path");
+    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    built.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("there is no {name} beside {}: run ./tests/run, which builds it first", this.display())
+    })
+}
+
+/// Where the server is.
 #[must_use]
 pub fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("the running program has a path");
-    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join("vault-server"));
-    built.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("there is no vault-server beside {}: run ./tests/run, which builds it first", this.display())
-    })
+    program_named("vault-server")
 }
 
 /// How a server is started.

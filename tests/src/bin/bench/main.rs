@@ -11,6 +11,7 @@
 //! | `json_replay` | one consumer that reads a stream as JSON, beside stored batches |
 //! | `recovery` | how soon a new leader of a thousand streams takes appends |
 //! | `compression` | what a codec costs and saves |
+//! | `client` | the client library: a producer, a reader |
 //! | `growth` | what a stream's length costs |
 //! | `memory` | the most memory that the server held |
 //! | `disk` | the bare disk |
@@ -22,6 +23,7 @@
 mod append;
 mod authorization;
 mod azure;
+mod client;
 mod compression;
 mod connection;
 mod disk;
@@ -89,6 +91,8 @@ enum Name {
     Authorization,
     Recovery,
     Compression,
+    ClientProducer,
+    ClientReader,
 }
 
 impl Options {
@@ -144,6 +148,8 @@ fn measure(options: &Options, name: Name) -> anyhow::Result<(&'static str, Value
         Name::Authorization => ("authorization", authorization::measure(options).context("authorization")?),
         Name::Recovery => ("recovery", recovery::measure(options).context("recovery")?),
         Name::Compression => ("compression", compression::measure(options).context("compression")?),
+        Name::ClientProducer => ("client_producer", client::producer(options).context("client_producer")?),
+        Name::ClientReader => ("client_reader", client::reader(options).context("client_reader")?),
         Name::Memory => ("memory", memory::measure(options).context("memory")?),
     })
 }
