@@ -13,6 +13,7 @@
 //! | [`mod@curl`] | the `curl` program, which speaks HTTP/2 and TLS |
 //! | [`mvctl`] | the `mvctl` program |
 //! | [`clients`] | clients that nobody here wrote |
+//! | [`kafka`] | a broker of Apache Kafka |
 //! | [`prometheus`] | Prometheus, and its checker of metrics |
 //! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
@@ -35,6 +36,7 @@ pub mod curl;
 pub mod failover;
 pub mod idempotent;
 pub mod issuer;
+pub mod kafka;
 pub mod ledger;
 pub mod message;
 pub mod mvctl;

@@ -1,0 +1,125 @@
+//! A broker of Apache Kafka: one process that is its own controller.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tempfile::TempDir;
+
+use crate::replicas::free_port;
+use crate::server::temporary_directory;
+use crate::wait::{LONG, until};
+
+const STARTED: &str = "Kafka Server started";
+
+/// A running broker. It ends with the value.
+#[derive(Debug)]
+pub struct Kafka {
+    child: Child,
+    address: String,
+    folder: TempDir,
+}
+
+impl Kafka {
+    /// The one that the tests of a program share while one of them wants it. It takes seconds to start.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let started = Arc::new(Self::start());
+            *shared = Arc::downgrade(&started);
+            started
+        })
+    }
+
+    /// Starts an empty one and waits until it takes requests.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = temporary_directory();
+        let address = format!("127.0.0.1:{}", free_port());
+        let settings = folder.path().join("server.properties");
+        let text = settings_of(&address, &folder.path().join("data"));
+        std::fs::write(&settings, text).expect("there is room for a small file");
+        let mut format = java(folder.path(), "kafka.tools.StorageTool");
+        format.args(["format", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAQ", "--config"]).arg(&settings);
+        let output = format.output().expect("java is missing: run tests/install-kafka");
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        assert!(output.status.success(), "Kafka does not format its storage: {}", said.concat());
+
+        let log = std::fs::File::create(folder.path().join("log")).expect("there is room for a log");
+        let mut command = java(folder.path(), "kafka.Kafka");
+        command.arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("java can be started");
+        let mut started = Self { child, address, folder };
+        until("Kafka is ready", LONG, || {
+            let ended = started.child.try_wait().expect("the process is ours");
+            assert!(ended.is_none(), "Kafka ended at once\n{}", started.log());
+            started.log().contains(STARTED).then_some(())
+        });
+        started
+    }
+
+    /// Where clients find it: host and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody left to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A class of Kafka's, with a small heap. Its log goes to stderr.
+fn java(folder: &Path, class: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+    command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
+    command.arg("-cp").arg(jars().join("*")).arg(class).current_dir(folder);
+    for options in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH"] {
+        command.env_remove(options);
+    }
+    command
+}
+
+fn jars() -> PathBuf {
+    let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("install-kafka");
+    let answer = Command::new(&install).arg("--where").output().expect("the script can be run");
+    let folder = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
+    assert!(folder.is_dir(), "Kafka is not installed: run {}", install.display());
+    folder
+}
+
+fn settings_of(address: &str, data: &Path) -> String {
+    let controller = format!("127.0.0.1:{}", free_port());
+    // Topics of Kafka's own have 50 partitions and three replicas otherwise.
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{address},CONTROLLER://{controller}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+",
+        data.display()
+    )
+}
