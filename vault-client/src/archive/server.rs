@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use vault_format::audit::{Audit, Counts, Flaw};
 use vault_format::chain::Chain;
-use vault_format::ids::{Offset, StreamId, Timestamp};
+use vault_format::ids::{InvalidId, Offset, StreamId, Timestamp};
 use vault_server::log::inspect::StoredBatch;
 use vault_server::log::settings::{Settings, SettingsPatch, rule};
 
@@ -48,7 +48,7 @@ impl ServerSource {
         Ok(Self { client, stream, direct, origin, batches: None, next, from })
     }
 
-    async fn describe(&mut self) -> Result<Description, ArchiveError> {
+    async fn describe(&self) -> Result<Description, ArchiveError> {
         self.client.describe_stream(&self.stream).await.map_err(failed)
     }
 
@@ -78,13 +78,12 @@ fn failed(error: impl StdError + Send + Sync + 'static) -> ArchiveError {
 /// What a copy must know of a stream. Settings that this version does not know are left out.
 fn origin(description: &Description) -> Result<Origin, Nonsense> {
     let summary = &description.summary;
-    let nonsense = |what: String| Nonsense(what);
-    let id: StreamId = summary.id.parse().map_err(|error| nonsense(format!("{error}")))?;
+    let id: StreamId = summary.id.parse().map_err(|error: InvalidId| Nonsense(error.to_string()))?;
     let known = summary.settings.iter().filter(|(name, _)| *name != "account" && rule(name).is_some());
     let known: Map<String, Value> = known.map(|(name, value)| (name.clone(), value.clone())).collect();
     let patch: SettingsPatch = serde_json::from_value(Value::Object(known))
-        .map_err(|error| nonsense(format!("settings: {error}")))?;
-    patch.check().map_err(|error| nonsense(error.to_string()))?;
+        .map_err(|error| Nonsense(format!("settings: {error}")))?;
+    patch.check().map_err(|error| Nonsense(error.to_string()))?;
     let settings = patch.apply_to(&Settings::default());
     Ok(Origin { id, created: Timestamp(summary.created), settings })
 }

@@ -70,7 +70,8 @@ impl Delivery {
                 return Err(error);
             }
             if error.code() == Some("producer_gap") && self.progress.borrow().settled < sequence {
-                // It overtook the one before it on another connection.
+                // It overtook the one before it on another connection. That one is sent for so long as it may be, and then
+                // halts this one: the wait ends with it.
                 let arrived = |progress: &Progress| progress.settled >= sequence || progress.halted;
                 let _ = tokio::time::timeout(GAP_WAIT, self.progress.wait_for(arrived)).await;
                 continue;
