@@ -156,5 +156,6 @@ fn tell(name: &StreamName, copied: Copied, json: bool, output: &mut Output) -> R
     }
     let Progress { messages, bytes, .. } = progress;
     let end = next_offset.map_or_else(|| "it is empty".to_owned(), |offset| format!("up to offset {offset}"));
-    Ok(output.text(&format!("copied {name}: {messages} messages, {}, {end}\n", units::shown_size(bytes)))?)
+    let messages = units::counted(messages, "message", "messages");
+    Ok(output.text(&format!("copied {name}: {messages}, {}, {end}\n", units::shown_size(bytes)))?)
 }

@@ -101,8 +101,9 @@ fn tell(name: &StreamName, restored: &Restored, json: bool, output: &mut Output)
             "lost": gaps.iter().map(lost).collect::<Vec<_>>(),
         }))?);
     }
-    let (messages, size) = (report.counts.messages, units::shown_size(report.counts.bytes));
-    let mut text = format!("restored {name}: {messages} messages, {size}, and read it again\n");
+    let messages = units::counted(report.counts.messages, "message", "messages");
+    let size = units::shown_size(report.counts.bytes);
+    let mut text = format!("restored {name}: {messages}, {size}, and read it again\n");
     for gap in gaps {
         let lost = match gap.to {
             Some(to) if to == gap.from => "no messages".to_owned(),

@@ -135,6 +135,11 @@ pub(crate) fn write_time(ms: u64, text: &mut String) {
     };
 }
 
+/// A number of things, as people say it.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A size as people read it.
 pub(crate) fn shown_size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()

@@ -134,11 +134,11 @@ impl Found {
         }
         let counts = &self.counts;
         let mut text = format!(
-            "{}: {}, {} messages in {} batches, {}{}\n",
+            "{}: {}, {} in {}, {}{}\n",
             self.name,
             if self.damage.is_empty() { "whole" } else { "damaged" },
-            counts.messages,
-            counts.batches,
+            units::counted(counts.messages, "message", "messages"),
+            units::counted(counts.batches, "batch", "batches"),
             units::shown_size(counts.bytes),
             self.offsets(),
         );
