@@ -56,7 +56,8 @@ changed = change_stream.sync(created.parsed.name, client=client, body=models.Set
 assert changed.settings.segment_bytes == 8 << 20, changed
 described = describe_stream.sync(created.parsed.name, client=client)
 assert described.next_offset == 3 and described.settings.segment_bytes == 8 << 20, described
-assert [stream.name for stream in list_streams.sync(client=client, prefix="made").streams] == [created.parsed.name]
+listed = list_streams.sync(client=client, prefix="made").streams
+assert [(stream.name, stream.next_offset) for stream in listed] == [(created.parsed.name, 3)], listed
 assert str(status.sync(client=client).role) == "leader"
 
 gone = delete_stream.sync_detailed(created.parsed.name, client=client)

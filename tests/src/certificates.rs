@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::server::temporary_directory;
 
+/// This machine.
+const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
+
 const MADE: &str = "the names are valid, and keys can be made";
 
 /// An authority's certificate and one of its making, with its key, as PEM files in a directory of their own.
@@ -29,14 +32,20 @@ impl Certificates {
     /// Of a new authority, for `localhost` and 127.0.0.1.
     #[must_use]
     pub fn new() -> Self {
+        Self::of(&LOCAL)
+    }
+
+    /// Of a new authority, for these names alone.
+    #[must_use]
+    pub fn of(names: &[&str]) -> Self {
         let folder = temporary_directory();
-        write(folder.path());
+        write(folder.path(), names);
         Self { folder }
     }
 
-    /// Puts others in their places, of another authority.
+    /// Puts others in their places, of another authority, for `localhost` and 127.0.0.1.
     pub fn replace(&self) {
-        write(self.folder.path());
+        write(self.folder.path(), &LOCAL);
     }
 
     /// Where `ca`, `leaf` and `key` are, and where more files may be put.
@@ -57,14 +66,14 @@ impl Certificates {
     }
 }
 
-fn write(folder: &Path) {
+fn write(folder: &Path, names: &[&str]) {
     let mut authority = CertificateParams::new(Vec::new()).expect(MADE);
     // Who has the same name as its authority counts as signed by itself.
     authority.distinguished_name.push(DnType::CommonName, "an authority of these tests");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect(MADE);
     let authority_pem = authority.self_signed(&authority_key).expect(MADE).pem();
-    let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut leaf = CertificateParams::new(names).expect(MADE);
     leaf.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     let key = KeyPair::generate().expect(MADE);

@@ -98,6 +98,7 @@ impl Embedded {
             internal_listener: false,
             tls: None,
             trusted: Vec::new(),
+            tls_name: None,
             local_names_only: false,
             access: Access::for_everybody(env.clone()),
             traced: false,

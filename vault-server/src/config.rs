@@ -85,8 +85,13 @@ pub struct Config {
     #[arg(long, env = "MESSAGEVAULT_TLS_CA", value_name = "FILE", help_heading = "Network")]
     pub tls_ca: Option<PathBuf>,
 
-    /// A second address and port, for /livez, /readyz, /status and /metrics, without TLS; nobody is asked who they are
-    /// there. With it, --listen serves neither /status nor /metrics
+    /// What the certificates of other servers of the vault are made out to, where those servers advertise an address
+    /// instead of a name.
+    #[arg(long, env = "MESSAGEVAULT_TLS_NAME", value_name = "NAME", value_parser = host_name, help_heading = "Network")]
+    pub tls_name: Option<String>,
+
+    /// A second address and port, for /livez, /readyz, /status, /metrics, GET /streams and POST /refresh, without TLS;
+    /// nobody is asked who they are there. With it, --listen serves neither /status nor /metrics
     #[arg(long, env = "MESSAGEVAULT_INTERNAL_LISTEN", value_name = "ADDRESS:PORT", help_heading = "Network")]
     pub internal_listen: Option<SocketAddr>,
 
@@ -94,10 +99,16 @@ pub struct Config {
     #[arg(long, env = "MESSAGEVAULT_ALLOW_ANONYMOUS", help_heading = "Network")]
     pub allow_anonymous: bool,
 
-    /// The file that says who may use the server (docs/access.md). A change of it comes into force by itself. Without it
-    /// nobody is asked who they are.
-    #[arg(long, env = "MESSAGEVAULT_ACCESS", value_name = "FILE", help_heading = "Network")]
-    pub access: Option<PathBuf>,
+    /// The file that says who may use the server (docs/access.md); can be given several times, or with commas between:
+    /// they are taken together. A change of one comes into force by itself. Without any nobody is asked who they are.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_ACCESS",
+        value_name = "FILE",
+        value_delimiter = ',',
+        help_heading = "Network"
+    )]
+    pub access: Vec<PathBuf>,
 
     /// The most connections at once; one more is answered 503 and closed.
     #[arg(
@@ -291,13 +302,13 @@ impl Config {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoConfig::Asked(error.to_string()),
             _ => NoConfig::Wrong(sentence(&error)),
         })?;
-        if config.access.is_some() && config.allow_anonymous {
+        if !config.access.is_empty() && config.allow_anonymous {
             return Err(NoConfig::Wrong(
                 "--access says who may use this server, and --allow-anonymous that everybody may: leave one out"
                     .to_owned(),
             ));
         }
-        if !config.listen.ip().is_loopback() && config.access.is_none() && !config.allow_anonymous {
+        if !config.listen.ip().is_loopback() && config.access.is_empty() && !config.allow_anonymous {
             return Err(NoConfig::Wrong(format!(
                 "--listen {} is open to the network, and this server asks nobody who they are: listen on 127.0.0.1, \
                  name an --access file, or say --allow-anonymous",
@@ -367,8 +378,24 @@ fn url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A whole number and a unit: `ms`, `s` or `m`.
-fn duration(text: &str) -> Result<Duration, String> {
+/// A name as certificates have it.
+fn host_name(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let inner = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&part.len()) && inner && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if text.len() > 253 || !text.split('.').all(part) || text.parse::<std::net::IpAddr>().is_ok() {
+        return Err("give a name such as vault.example".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Reads what flags take for a time: a whole number and a unit, `ms`, `s` or `m`.
+///
+/// # Errors
+///
+/// One sentence that says what to write.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "give a whole number and a unit, such as 500ms, 30s or 2m".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -446,6 +473,11 @@ mod tests {
         assert!(read(&["--listen", "0.0.0.0:80", "--allow-anonymous"]).is_ok());
         assert!(read(&["--listen", "[::1]:80"]).is_ok());
         assert!(read(&["--listen", "0.0.0.0:80", "--access", "/access"]).is_ok());
+        let several = read(&["--access", "/a,/b", "--access", "/c"]).unwrap();
+        assert_eq!(several.access, ["/a", "/b", "/c"].map(PathBuf::from));
+        for empty in [&["--access="][..], &["--access", "/a,"]] {
+            assert!(read(empty).is_err(), "{empty:?}");
+        }
         let both = read(&["--access", "/access", "--allow-anonymous"]).unwrap_err();
         assert!(both.contains("--allow-anonymous that everybody may"), "{both}");
     }

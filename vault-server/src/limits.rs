@@ -119,6 +119,9 @@ pub const STREAMS_OPENED_AT_ONCE: usize = 8;
 /// How often the leader looks which containers there are.
 pub const LIST_EVERY: Duration = Duration::from_secs(60);
 
+/// How soon after a listing began the next one does that somebody asks for.
+pub const ASKED_LISTINGS_APART: Duration = Duration::from_secs(1);
+
 /// How long a lease lasts without renewal, where storage lets leases run out.
 pub const LEASE: Duration = Duration::from_secs(15);
 

@@ -62,9 +62,10 @@ impl Given {
         let tls = config.tls_cert.as_deref().zip(config.tls_key.as_deref());
         let tls = tls.map(|(certificate, key)| tls::open(certificate, key)).transpose()?;
         let trusted = config.tls_ca.as_deref().map_or(Ok(Vec::new()), authorities::from_file)?;
-        let access = match &config.access {
-            None => Access::for_everybody(Env::real()),
-            Some(path) => Access::from_file(path.clone(), Env::real())?,
+        let access = if config.access.is_empty() {
+            Access::for_everybody(Env::real())
+        } else {
+            Access::from_files(config.access.clone(), Env::real())?
         };
         let traces = Exporting::begin(|name| std::env::var(name).ok())?;
         let variable = |name: &str| std::env::var(name).ok();
@@ -124,7 +125,8 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
         internal_listener: internal.is_some(),
         tls: given.tls.clone(),
         trusted: given.trusted,
-        local_names_only: config.access.is_none()
+        tls_name: config.tls_name.clone(),
+        local_names_only: config.access.is_empty()
             && !config.allow_anonymous
             && config.listen.ip().is_loopback(),
         access: Arc::clone(&given.access),

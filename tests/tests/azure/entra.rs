@@ -5,9 +5,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use vault_server::env::Env;
-use vault_server::storage::azure::{AzureStorage, from_environment};
+use vault_server::storage::azure::{AssertionSource, AzureSettings, AzureStorage, from_environment};
 use vault_server::storage::{Metadata, Storage};
 use vault_tests::azurite::{Azurite, Setup};
 use vault_tests::certificates::Certificates;
@@ -66,13 +68,35 @@ fn a_pods_token_is_exchanged_and_the_newest_one_is_shown_each_time() {
 
     assert_eq!(run("long").len(), 1, "a token that lasts is used again");
     assert_eq!(run("refused").len(), 1);
+
+    let given = run("given");
+    let shown: Vec<_> = given.iter().map(|exchange| exchange.get("client_assertion")).collect();
+    assert_eq!(shown, ["from a program"], "a program's own source takes the place of the file");
+    assert_eq!(given[0].get("client_id"), "client-of-the-program");
+}
+
+/// What a program has that asks somebody for its assertions.
+struct Program;
+
+#[async_trait]
+impl AssertionSource for Program {
+    async fn assertion(&self) -> Result<String, String> {
+        Ok("from a program".to_owned())
+    }
 }
 
 #[tokio::test]
 #[ignore = "another test starts it in a process with certificates of its own"]
 async fn what_the_child_does() {
     let Ok(tenant) = std::env::var(CHILD) else { return };
-    let settings = from_environment("", |name| std::env::var(name).ok()).unwrap();
+    let variable = |name: &str| std::env::var(name).ok();
+    let settings = if tenant == "given" {
+        let url = variable("AZURE_STORAGE_BLOB_ENDPOINT").unwrap();
+        let client = "client-of-the-program".to_owned();
+        AzureSettings::with_assertion(&url, tenant.clone(), client, Arc::new(Program)).unwrap()
+    } else {
+        from_environment("", variable).unwrap()
+    };
     let storage = AzureStorage::connect(settings, &Env::real()).unwrap();
     if tenant == "refused" {
         let why = refusal(storage.list_containers("").await);

@@ -20,10 +20,14 @@ fn status_and_metrics_move_to_the_internal_listener() {
     for path in ["/status", "/metrics"] {
         clients.get(path).expect_problem(404, "no_such_route");
     }
-    for path in ["/streams", "/streams/orders", "/streams/orders/messages", "/"] {
+    for path in ["/streams/orders", "/streams/orders/messages", "/"] {
         internal.get(path).expect_problem(404, "no_such_route");
     }
     assert_eq!(clients.append_text("orders", "hello").first_offset, 0);
+    assert_eq!(internal.get("/streams").expect(200).json()["streams"][0]["next_offset"], 1);
+    let found = internal.post("/refresh", "text/plain", b"").expect(200).json();
+    assert_eq!((&found["role"], &found["streams"]), (&"leader".into(), &1.into()));
+    clients.post("/refresh", "text/plain", b"").expect_problem(404, "no_such_route");
     server.stop_in_order();
 }
 

@@ -132,3 +132,30 @@ fn a_follower_hands_on_over_tls() {
     assert!(handed_on.body.contains("\"first_offset\":1"), "{handed_on:?}");
     assert!(ask(&follower, &ca, &[]).body.contains("\"role\":\"follower\""));
 }
+
+#[test]
+fn followers_may_know_certificates_by_another_name_than_the_address() {
+    let (certificates, directory) = (Certificates::of(&["vault.shop.svc"]), temporary_directory());
+    let ca = certificates.path("ca");
+    let start = |name: Option<&str>| {
+        let port = free_port();
+        let setup = Setup::at(directory.path(), &format!("127.0.0.1:{port}"));
+        let setup =
+            setup.with(["--allow-anonymous".to_owned(), format!("--advertise=https://127.0.0.1:{port}")]);
+        let setup = setup.with(name.map(|name| format!("--tls-name={name}")));
+        with_tls(setup.with(["--tls-ca".into(), ca.clone().into_os_string()]), &certificates).start()
+    };
+    let append = |server: &Server| {
+        let port = server.address().port();
+        let url = format!("https://vault.shop.svc:{port}/streams/orders/messages");
+        let resolved = format!("vault.shop.svc:{port}:127.0.0.1");
+        let (ca, kind) = (ca.to_str().unwrap(), "Content-Type: text/plain");
+        curl(["--cacert", ca, "--resolve", &resolved, "--header", kind, "--data", "hello", &url])
+    };
+    let leader = start(None);
+    assert_eq!(append(&leader).status, 200);
+    for (name, status) in [(None, 503), (Some("vault.shop.svc"), 200), (Some("other.shop.svc"), 503)] {
+        let answer = append(&start(name));
+        assert_eq!(answer.status, status, "{name:?}: {answer:?}");
+    }
+}

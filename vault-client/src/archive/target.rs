@@ -58,6 +58,7 @@ impl Target {
             settings,
             begun: false,
             trimmed: false,
+            deleting: false,
             owner: None,
         };
         let (container, storage) = (place.prefix.container(name), &place.storage);

@@ -57,6 +57,9 @@ async fn try_keys(place: &Place) -> Result<KeySet, String> {
 }
 
 /// A client that trusts whom the place says, else whom this machine trusts.
+/// What an issuer is asked for. Kubernetes gives its keys as a key set alone, and answers 406 to whoever does not take that.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
+
 async fn client(place: &Place) -> Result<Client, String> {
     let mut builder =
         Client::builder().connect_timeout(ISSUER_CONNECT).redirect(reqwest::redirect::Policy::none());
@@ -84,7 +87,7 @@ async fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
 }
 
 async fn get(client: &Client, url: Url, token: Option<&HeaderValue>) -> Result<Vec<u8>, String> {
-    let mut request = client.get(url).header(ACCEPT, "application/json");
+    let mut request = client.get(url).header(ACCEPT, ACCEPTED);
     if let Some(token) = token {
         request = request.header(reqwest::header::AUTHORIZATION, token);
     }

@@ -82,6 +82,64 @@ fn grants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Grant]>, D:
 
 /// Why a text is not an access file, in a sentence that names line and field, and nothing that may be secret.
 pub(super) fn parse(content: &[u8]) -> Result<AccessFile, String> {
+    let mut all = AccessFile::default();
+    all.join(content)?;
+    Ok(all)
+}
+
+impl AccessFile {
+    /// Takes what another file holds together with this, as if it stood behind it in one file; or says what is wrong with
+    /// it, as [`parse`] does.
+    pub(super) fn join(&mut self, content: &[u8]) -> Result<(), String> {
+        let file = read(content)?;
+        self.check_names_in(&file)?;
+        for (what, count, most) in [
+            ("users", self.users.len() + file.users.len(), MAX_ACCESS_NAMES),
+            ("tokens", self.tokens.len() + file.tokens.len(), MAX_ACCESS_NAMES),
+            ("issuers", self.issuers.len() + file.issuers.len(), MAX_ISSUERS),
+        ] {
+            if count > most {
+                return Err(format!(
+                    "{what}: with those of the files before there are {count}; at most {most} are allowed"
+                ));
+            }
+        }
+        self.users.extend(file.users);
+        self.tokens.extend(file.tokens);
+        self.issuers.extend(file.issuers);
+        Ok(())
+    }
+
+    /// Whether nothing in `file` has a name that is there before, in it or here.
+    fn check_names_in(&self, file: &Self) -> Result<(), String> {
+        let mut seen: HashSet<_> = self.users.iter().map(|user| &user.name).collect();
+        for (index, user) in file.users.iter().enumerate() {
+            if !seen.insert(&user.name) {
+                return Err(format!("users[{index}].name: there is a user of this name before"));
+            }
+        }
+        let mut seen: HashSet<_> = self.tokens.iter().map(|token| &token.name).collect();
+        let mut hashes: HashSet<_> = self.tokens.iter().map(|token| &token.sha256).collect();
+        for (index, token) in file.tokens.iter().enumerate() {
+            if !seen.insert(&token.name) {
+                return Err(format!("tokens[{index}].name: there is a token of this name before"));
+            }
+            if !hashes.insert(&token.sha256) {
+                return Err(format!("tokens[{index}].sha256: there is this token before"));
+            }
+        }
+        let mut seen: HashSet<_> = self.issuers.iter().map(|issuer| &issuer.url).collect();
+        for (index, issuer) in file.issuers.iter().enumerate() {
+            if !seen.insert(&issuer.url) {
+                return Err(format!("issuers[{index}].url: there is this issuer before"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads one file by itself.
+fn read(content: &[u8]) -> Result<AccessFile, String> {
     if content.len() > MAX_WATCHED_FILE_BYTES {
         return Err(format!("it has more than {MAX_WATCHED_FILE_BYTES} bytes"));
     }
@@ -91,26 +149,7 @@ pub(super) fn parse(content: &[u8]) -> Result<AccessFile, String> {
         Err(error) if error.location().is_none() && content_is_blank(content) => AccessFile::default(),
         Err(error) => return Err(without_values(&error.to_string())),
     };
-    let mut seen = HashSet::new();
-    for (index, user) in file.users.iter().enumerate() {
-        if !seen.insert(&user.name) {
-            return Err(format!("users[{index}].name: there is a user of this name before"));
-        }
-    }
-    let (mut seen, mut hashes) = (HashSet::new(), HashSet::new());
-    for (index, token) in file.tokens.iter().enumerate() {
-        if !seen.insert(&token.name) {
-            return Err(format!("tokens[{index}].name: there is a token of this name before"));
-        }
-        if !hashes.insert(&token.sha256) {
-            return Err(format!("tokens[{index}].sha256: there is this token before"));
-        }
-    }
-    let mut seen = HashSet::new();
     for (index, issuer) in file.issuers.iter().enumerate() {
-        if !seen.insert(&issuer.url) {
-            return Err(format!("issuers[{index}].url: there is this issuer before"));
-        }
         for (rule, Rule { subject, claims, .. }) in issuer.grants.iter().enumerate() {
             if subject.is_none() && claims.is_empty() {
                 let why = "a rule names a `subject` (* for all), `claims`, or both";
@@ -239,6 +278,35 @@ mod tests {
         let token = format!("{{name: a, sha256: {}, grants: []}}", "0".repeat(64));
         assert!(twice("tokens", &token).contains("tokens[1].name"));
         assert!(twice("issuers", "{url: 'https://a', audience: a, grants: []}").contains("issuers[1].url"));
+    }
+
+    #[test]
+    fn several_files_are_as_one() {
+        let user = |name: &str| format!("users:\n- {{name: {name}, password: {HASH:?}, grants: []}}\n");
+        let token = |name: &str, digit: &str| {
+            format!("tokens:\n- {{name: {name}, sha256: '{}', grants: []}}\n", digit.repeat(64))
+        };
+        let issuer = |url: &str| format!("issuers:\n- {{url: 'https://{url}', audience: a, grants: []}}\n");
+        let mut all = parse(format!("{}{}{}", user("a"), token("a", "1"), issuer("a")).as_bytes()).unwrap();
+        for text in [user("b"), token("b", "2"), issuer("b"), String::new()] {
+            all.join(text.as_bytes()).unwrap();
+        }
+        for (text, says) in [
+            (user("b"), "users[0].name"),
+            (token("a", "3"), "tokens[0].name"),
+            (token("c", "2"), "tokens[0].sha256"),
+            (issuer("a"), "issuers[0].url"),
+            ("users: [\n".to_owned(), "line"),
+        ] {
+            let why = all.join(text.as_bytes()).unwrap_err();
+            assert!(why.contains(says), "{text}: {why}");
+        }
+        assert_eq!((all.users.len(), all.tokens.len(), all.issuers.len()), (2, 2, 2));
+        for number in 2..MAX_ISSUERS {
+            all.join(issuer(&format!("n{number}")).as_bytes()).unwrap();
+        }
+        let why = all.join(issuer("last").as_bytes()).unwrap_err();
+        assert!(why.contains("issuers: ") && why.contains("there are 17; at most 16"), "{why}");
     }
 
     #[test]

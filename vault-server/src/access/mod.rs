@@ -1,7 +1,7 @@
 //! Who may use the server. `docs/access.md` tells it to operators; `http::authorize` asks here for every request.
 //!
 //! ```text
-//!  access file --watch--> policy --+-- passwords   argon2id, verified once, then known by a keyed hash
+//!  access files -watch--> policy --+-- passwords   argon2id, verified once, then known by a keyed hash
 //!                                  +-- tokens      by their SHA-256
 //!                                  +-- issuer      keys by discovery; `keys` and `claims` judge what is signed
 //!  Authorization --credentials--> policy --> caller, with its grants
@@ -10,9 +10,9 @@
 //! | module | subject |
 //! |---|---|
 //! | [`grants`], [`caller`], [`refusal`] | who may do what; why somebody is not let in |
-//! | `file`, `texts`, `password` | the access file, from YAML; the texts in it; passwords as argon2id left them |
-//! | `watch` | the file on disk, and the files that it names |
-//! | `policy` | a file in force, with what was found out under it |
+//! | `file`, `texts`, `password` | access files, from YAML; the texts in them; passwords as argon2id left them |
+//! | `watch` | the files on disk, and the files that they name |
+//! | `policy` | the files in force, with what was found out under it |
 //! | `credentials`, `passwords` | `Authorization`; names with passwords |
 //! | `keys`, `claims` | published keys; what signed tokens claim |
 //! | `issuer`, `fetch` | issuers of signed tokens, and asking them for their keys |
@@ -46,10 +46,10 @@ use crate::access::audit::Audit;
 use crate::access::caller::Caller;
 use crate::access::policy::Policy;
 use crate::access::refusal::Refused;
-use crate::access::watch::{Found, understand};
+use crate::access::watch::{Found, look, understand};
 use crate::env::Env;
-use crate::limits::{LOOK_AT_FILES_EVERY, MAX_WATCHED_FILE_BYTES};
-use crate::watched::{Settling, read_bounded};
+use crate::limits::LOOK_AT_FILES_EVERY;
+use crate::watched::Settling;
 
 /// Who may use the server, as the access file has it now.
 #[derive(Debug)]
@@ -64,11 +64,20 @@ pub struct Access {
 struct Asked {
     policy: RwLock<Arc<Policy>>,
     passwords_at_once: Arc<Semaphore>,
-    path: PathBuf,
-    /// What stands in the file, until the task takes it.
-    content: Mutex<Option<Settling<Found>>>,
-    /// What is wrong with the newest file.
+    paths: Vec<PathBuf>,
+    /// What stands in the files, until the task takes it.
+    content: Mutex<Option<Settling<Vec<Found>>>>,
+    /// What is wrong with the newest files.
     trouble: Mutex<Option<String>>,
+}
+
+/// Checks the text of an access file. The files that it names are not looked at.
+///
+/// # Errors
+///
+/// A sentence that names the line and the field that is wrong, and nothing that may be secret.
+pub fn check(text: &str) -> Result<(), String> {
+    file::parse(text.as_bytes()).map(|_| ())
 }
 
 impl Access {
@@ -78,20 +87,20 @@ impl Access {
         Arc::new(Self { audit: Audit::new(env.clone()), env, asked: None })
     }
 
-    /// Those whom the file names.
+    /// Those whom the files name, taken together. Without a file that is nobody.
     ///
     /// # Errors
     ///
     /// A sentence that names the file, the line and the field that is wrong.
-    pub fn from_file(path: PathBuf, env: Env) -> Result<Arc<Self>, String> {
-        let found = read_bounded(&path, MAX_WATCHED_FILE_BYTES);
-        let file = understand(&path, &found)?;
+    pub fn from_files(paths: Vec<PathBuf>, env: Env) -> Result<Arc<Self>, String> {
+        let found = look(&paths);
+        let file = understand(&paths, &found)?;
         let passwords_at_once = passwords::at_once();
         let policy = Arc::new(Policy::new(file, &env, &passwords_at_once, None));
         let asked = Asked {
             policy: RwLock::new(policy),
             passwords_at_once,
-            path,
+            paths,
             content: Mutex::new(Some(Settling::new(found))),
             trouble: Mutex::new(None),
         };
@@ -127,7 +136,7 @@ impl Access {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Keeps the file and the keys of issuers fresh until `stopping`. Does nothing when it is called again.
+    /// Keeps the files and the keys of issuers fresh until `stopping`. Does nothing when it is called again.
     pub async fn run(&self, stopping: &CancellationToken) {
         let Some(asked) = &self.asked else { return };
         let content = asked.content.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -149,23 +158,25 @@ impl Access {
                 () = stopping.cancelled() => break,
             }
             self.audit.tell_of_the_left_out(false);
-            let path = asked.path.clone();
-            let looked =
-                tokio::task::spawn_blocking(move || read_bounded(&path, MAX_WATCHED_FILE_BYTES)).await;
+            let paths = asked.paths.clone();
+            let looked = tokio::task::spawn_blocking(move || look(&paths)).await;
             let Ok(found) = looked else { break };
             if !content.changed(found) {
                 continue;
             }
             let before = asked.policy();
             let understood = {
-                let (path, settled) = (asked.path.clone(), content.settled().clone());
-                tokio::task::spawn_blocking(move || understand(&path, &settled)).await
+                let (paths, settled) = (asked.paths.clone(), content.settled().clone());
+                tokio::task::spawn_blocking(move || understand(&paths, &settled)).await
             };
             let Ok(understood) = understood else { break };
             let file = match understood {
                 Ok(file) => file,
                 Err(why) => {
-                    tracing::error!(why, "the new access file is not valid; the old one stays in force");
+                    tracing::error!(
+                        why,
+                        "the new access file is not valid; what was there before stays in force"
+                    );
                     asked.set_trouble(Some(why));
                     continue;
                 }
@@ -179,7 +190,7 @@ impl Access {
                     old.stop.cancel();
                 }
             }
-            tracing::info!(file = %asked.path.display(), "a new access file is in force");
+            tracing::info!(files = ?asked.paths, "a new access file is in force");
         }
         asked.policy().issuers().for_each(|issuer| issuer.stop.cancel());
         issuers.close();
@@ -195,5 +206,65 @@ impl Asked {
 
     fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::AUTHORIZATION;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn token(name: &str) -> String {
+        let hash: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("tokens:\n- {{name: {name}, sha256: {hash:?}, grants: ['all:read']}}\n")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_files_are_in_force_together_and_one_that_is_wrong_holds_all_back() {
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::controlled(1));
+        let paths = ["one", "two"].map(|name| folder.path().join(name));
+        let write = |index: usize, text: &str| std::fs::write(&paths[index], text).unwrap();
+        write(0, &token("a"));
+        write(1, &token("a"));
+        let twice = Access::from_files(paths.to_vec(), env.clone()).unwrap_err();
+        assert!(twice.contains("two: tokens[0].name: there is a token of this name before"), "{twice}");
+        write(1, &token("b"));
+        let access = Access::from_files(paths.to_vec(), env.clone()).unwrap();
+        let (running, stop) = (Arc::clone(&access), CancellationToken::new());
+        let stopping = stop.clone();
+        let running = tokio::spawn(async move { running.run(&stopping).await });
+        let let_in = async |tokens: [&str; 4]| {
+            env.clock.sleep(5 * LOOK_AT_FILES_EVERY).await;
+            let mut known = Vec::new();
+            for token in tokens {
+                let header = format!("Bearer {token}").parse().unwrap();
+                known.push(
+                    access.authenticate(&HeaderMap::from_iter([(AUTHORIZATION, header)])).await.is_ok(),
+                );
+            }
+            known
+        };
+        let all = ["a", "b", "c", "d"];
+        assert_eq!(let_in(all).await, [true, true, false, false]);
+        // One is right and new, the other is wrong.
+        write(0, &token("c"));
+        write(1, "tokens: [\n");
+        assert_eq!(let_in(all).await, [true, true, false, false]);
+        assert!(access.trouble().unwrap().contains("two: "), "{:?}", access.trouble());
+        write(1, &token("d"));
+        assert_eq!(let_in(all).await, [false, false, true, true]);
+        assert_eq!(access.trouble(), None);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[test]
+    fn a_text_can_be_checked_before_it_becomes_a_file() {
+        assert_eq!(super::check("tokens: []\n"), Ok(()));
+        let missing = "issuers:\n- url: https://a\n  audience: a\n  grants: []\n  ca_file: /does/not/exist\n";
+        assert_eq!(super::check(missing), Ok(()));
+        assert!(super::check("tokens:\n- name: a\n").unwrap_err().contains("line 2"));
     }
 }

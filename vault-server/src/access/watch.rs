@@ -1,21 +1,35 @@
-//! The access file as it stands on disk, and the files that it names.
+//! The access files as they stand on disk, and the files that they name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::access::file::{self, AccessFile};
+use crate::access::file::AccessFile;
 use crate::authorities;
 use crate::limits::{MAX_TOKEN_BYTES, MAX_WATCHED_FILE_BYTES};
 use crate::watched::read_bounded;
 
-/// What is found at a look: the content, or why there is none.
+/// What is found at a look at one file: the content, or why there is none.
 pub(super) type Found = Result<Vec<u8>, String>;
 
-/// Parses what was found, and looks at the files that it names. It blocks.
-pub(super) fn understand(path: &Path, found: &Found) -> Result<AccessFile, String> {
+/// Looks at the files. It blocks.
+pub(super) fn look(paths: &[PathBuf]) -> Vec<Found> {
+    paths.iter().map(|path| read_bounded(path, MAX_WATCHED_FILE_BYTES)).collect()
+}
+
+/// Parses what was found in these files, and looks at the files that they name. It blocks. Where one is wrong all are.
+pub(super) fn understand(paths: &[PathBuf], found: &[Found]) -> Result<AccessFile, String> {
+    let mut all = AccessFile::default();
+    for (path, found) in paths.iter().zip(found) {
+        join(&mut all, path, found)?;
+    }
+    Ok(all)
+}
+
+fn join(all: &mut AccessFile, path: &Path, found: &Found) -> Result<(), String> {
     let content = found.as_ref().map_err(|why| format!("--access: {why}"))?;
     let wrong = |why: String| format!("--access {}: {why}", path.display());
-    let file = file::parse(content).map_err(wrong)?;
-    for (index, issuer) in file.issuers.iter().enumerate() {
+    let before = all.issuers.len();
+    all.join(content).map_err(wrong)?;
+    for (index, issuer) in all.issuers[before..].iter().enumerate() {
         let wrong = |field: &str, why: String| wrong(format!("issuers[{index}].{field}: {why}"));
         if let Some(path) = &issuer.ca_file {
             let pem = read_bounded(path, MAX_WATCHED_FILE_BYTES).map_err(|why| wrong("ca_file", why))?;
@@ -25,7 +39,7 @@ pub(super) fn understand(path: &Path, found: &Found) -> Result<AccessFile, Strin
             read_bounded(path, MAX_TOKEN_BYTES).map_err(|why| wrong("token_file", why))?;
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -40,14 +54,17 @@ mod tests {
             "issuers:\n- url: https://a\n  audience: a\n  grants: []\n  ca_file: {}\n",
             path.display()
         );
-        let wrong = || understand(Path::new("/access"), &Ok(text.clone().into_bytes())).unwrap_err();
+        let paths = [PathBuf::from("/first"), PathBuf::from("/access")];
+        let first = "issuers:\n- {url: 'https://first', audience: a, grants: []}\n".to_owned();
+        let found = [Ok(first.into_bytes()), Ok(text.into_bytes())];
+        let wrong = || understand(&paths, &found).unwrap_err();
         assert!(
             wrong().contains("--access /access: issuers[0].ca_file: ") && wrong().contains("cannot be read")
         );
         std::fs::write(&path, "no certificate").unwrap();
         assert!(wrong().contains("no certificates"), "{}", wrong());
-        let gone =
-            understand(Path::new("/access"), &read_bounded(Path::new("/does/not/exist"), 1)).unwrap_err();
+        let gone = ["/does/not/exist".into()];
+        let gone = understand(&gone, &look(&gone)).unwrap_err();
         assert!(gone.contains("/does/not/exist cannot be read"), "{gone}");
     }
 }

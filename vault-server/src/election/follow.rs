@@ -115,10 +115,15 @@ impl Seat {
         let mut backoff = Backoff::default();
         let mut listed = None;
         loop {
-            // The sender lives as long as this runs.
-            let _ = changes.wait_for(|shown| shown.is_some() && *shown != listed).await;
+            tokio::select! {
+                // The sender lives as long as this runs.
+                _ = changes.wait_for(|shown| shown.is_some() && *shown != listed) => {}
+                () = self.context().listings.until_asked(self.env()) => {}
+            }
             let wanted = *changes.borrow_and_update();
-            match self.vault.refresh(Absent::WasDeleted).await {
+            let listing = self.context().listings.begin(self.env());
+            let refreshed = self.vault.refresh(Absent::WasDeleted).await;
+            match &refreshed {
                 Ok(()) => {
                     backoff = Backoff::default();
                     listed = wanted;
@@ -128,8 +133,12 @@ impl Seat {
                 Err(error) => {
                     tracing::warn!(%error, "cannot list the containers");
                     self.trouble(format!("the containers cannot be listed: {error}"));
-                    backoff.wait(self.env()).await;
                 }
+            }
+            let failed = refreshed.is_err();
+            self.context().listings.end(&listing, refreshed);
+            if failed {
+                backoff.wait(self.env()).await;
             }
         }
     }

@@ -222,7 +222,7 @@ impl Seat {
         lease: &LeaseId,
     ) -> Result<(), StorageError> {
         let endpoint = self.candidacy.endpoint.clone();
-        let deleting = self.context().deletions.load(Ordering::SeqCst) > 0;
+        let deleting = self.vault.is_deleting();
         let page = LeaderPage { state, term, beat, changes, deleting, endpoint }.encode();
         self.storage().put_pages(&self.blob, Position::ZERO, page.into(), term, Some(lease)).await
     }
@@ -236,11 +236,20 @@ impl Seat {
         self.standing.send_modify(|standing| {
             (standing.leader, standing.trouble, standing.listed) = (Some(leader), None, true);
         });
+        let listings = &self.context().listings;
+        self.vault.delete_unwanted().await;
         loop {
-            self.env().clock.sleep(LIST_EVERY).await;
-            if let Err(error) = self.vault.refresh(Absent::IsMissing).await {
-                tracing::warn!(%error, "cannot list the containers");
+            tokio::select! {
+                () = self.env().clock.sleep(LIST_EVERY) => {}
+                () = listings.until_asked(self.env()) => {}
             }
+            let listing = listings.begin(self.env());
+            let refreshed = self.vault.refresh(Absent::IsMissing).await;
+            match &refreshed {
+                Ok(()) => self.vault.delete_unwanted().await,
+                Err(error) => tracing::warn!(%error, "cannot list the containers"),
+            }
+            listings.end(&listing, refreshed);
         }
     }
 

@@ -8,8 +8,9 @@ use crate::limits::LEADER_BYTES;
 use crate::log::retry::until_definite;
 use crate::storage::{Metadata, StorageError};
 
-/// In the metadata of a system container: which vault it belongs to.
-const VAULT_UID: &str = "vault_uid";
+/// In the metadata of a system container: which vault it belongs to. Servers write it when they make the container, and
+/// never change what stands there.
+pub const VAULT_UID: &str = "vault_uid";
 
 /// Why this server must not work here, whatever it tries.
 #[derive(Debug, Error)]

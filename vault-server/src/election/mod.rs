@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use vault_format::names::LEADER_BLOB;
 
-pub use self::joining::Conflict;
+pub use self::joining::{Conflict, VAULT_UID};
 use self::standing::Standing;
 use crate::env::Env;
 use crate::limits::LOOK_EVERY;

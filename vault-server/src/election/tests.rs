@@ -2,6 +2,7 @@
 
 mod handovers;
 mod idle;
+mod owners;
 mod streams;
 mod terms;
 mod vaults;

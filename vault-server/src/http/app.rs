@@ -45,6 +45,8 @@ pub struct HttpSettings {
     pub tls: Option<Tls>,
     /// Authorities by which other servers of the vault are trusted, besides those of the system.
     pub trusted: Vec<reqwest::Certificate>,
+    /// What the certificates of other servers are made out to where their URLs have addresses.
+    pub tls_name: Option<String>,
     /// Only names that are loopback's for sure, and the advertised one, are taken in `Host`.
     pub local_names_only: bool,
     /// Who may do what.
@@ -98,7 +100,7 @@ impl App {
         standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
-        let peers = Peers::new(longest, settings.idle_timeout, &settings.trusted);
+        let peers = Peers::new(longest, settings.idle_timeout, &settings.trusted, settings.tls_name.clone());
         let started = env.clock.now();
         Arc::new(Self {
             vault,

@@ -5,9 +5,9 @@
 //! that very term refuses it: an address may have become somebody else's.
 
 mod following;
+mod peers;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -26,6 +26,7 @@ use tokio::sync::Mutex;
 use vault_format::ids::Term;
 
 use self::following::relay_following;
+pub(crate) use self::peers::Peers;
 use crate::access::audit::Peer;
 use crate::election::standing::Leader;
 use crate::http::app::App;
@@ -33,9 +34,7 @@ use crate::http::body::drain;
 use crate::http::breaking;
 use crate::http::problem::{Code, Problem};
 use crate::http::read::parameters::Format;
-use crate::limits::{
-    FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS, FORWARD_KEEPALIVE,
-};
+use crate::limits::FORWARD_GRACE;
 use crate::traces;
 
 /// On a request that a follower has handed on: the term under which it takes this server for the leader.
@@ -57,43 +56,6 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     UPGRADE,
     HeaderName::from_static("keep-alive"),
 ];
-
-/// The connections to other servers.
-#[derive(Clone, Debug)]
-pub(crate) struct Peers {
-    client: reqwest::Client,
-    /// For answers that may be silent for as long as nothing is appended.
-    following: reqwest::Client,
-    /// How long the leader may take until it begins to answer.
-    longest: Duration,
-}
-
-impl Peers {
-    /// `longest` is how long the leader may take for an answer, `idle` how long it keeps a connection that is idle.
-    /// `trusted` are authorities besides those of the system.
-    pub(crate) fn new(longest: Duration, idle: Duration, trusted: &[reqwest::Certificate]) -> Self {
-        let longest = FORWARD_IDLE.max(longest + FORWARD_GRACE);
-        let client = || {
-            reqwest::Client::builder()
-                // Servers of one vault reach each other directly.
-                .no_proxy()
-                // A connection of HTTP/2 would be shared by relays, and one that stalls would hold up the others.
-                .http1_only()
-                .tls_certs_merge(trusted.iter().cloned())
-                .redirect(reqwest::redirect::Policy::none())
-                .tcp_nodelay(true)
-                .tcp_keepalive(FORWARD_KEEPALIVE)
-                .connect_timeout(FORWARD_CONNECT)
-                .pool_max_idle_per_host(FORWARD_IDLE_CONNECTIONS)
-                // What is sent on a connection that the leader is closing may have been carried out or not.
-                .pool_idle_timeout(idle / 2)
-        };
-        let built = |client: reqwest::ClientBuilder| {
-            client.build().expect("the certificates have been read, and nothing else depends on the machine")
-        };
-        Self { client: built(client().read_timeout(longest)), following: built(client()), longest }
-    }
-}
 
 /// Where a request is carried out.
 enum Place {
@@ -249,7 +211,8 @@ async fn relay(
     parts: Parts,
     body: Option<reqwest::Body>,
 ) -> Result<Response, Problem> {
-    let exchanging = exchange(app, &app.peers.client, leader, parts, body);
+    let route = app.peers.route(&leader.endpoint);
+    let exchanging = exchange(app, (&route.soon, &route.base), leader, parts, body);
     let answer = traces::part("forward", SpanKind::Client, || about(leader), exchanging).await?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
     Ok(relayed(status, headers, breaking::body(&app.env, answer.bytes_stream())))
@@ -272,7 +235,7 @@ fn relayed(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
 /// Sends a request to the leader and waits for the head of its answer.
 async fn exchange(
     app: &App,
-    client: &reqwest::Client,
+    (client, base): (&reqwest::Client, &str),
     leader: &Leader,
     parts: Parts,
     body: Option<reqwest::Body>,
@@ -287,7 +250,7 @@ async fn exchange(
     }
     traces::serve::hand_on(&mut headers);
     let changes = body.is_some();
-    let mut sending = client.request(parts.method, format!("{}{path}", leader.endpoint)).headers(headers);
+    let mut sending = client.request(parts.method, format!("{base}{path}")).headers(headers);
     if let Some(body) = body {
         sending = sending.body(body);
     }

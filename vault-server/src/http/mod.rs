@@ -16,6 +16,7 @@
 //! | `direct` | where the messages stand in storage, and leave to read them there |
 //! | `metrics`, `measured` | what Prometheus asks for; what requests count |
 //! | `forward` | what a follower hands on to the leader |
+//! | `refresh` | looking at once what others have changed beside the server |
 //! | [`status`] | probes, the status, the welcome |
 //! | [`serve`] | listening: connections are accepted, limited, ended |
 //! | `connection`, `progress`, [`tls`] | one connection: its protocol, what keeps it from stalling others, its encryption |
@@ -37,6 +38,7 @@ mod origin;
 pub mod problem;
 mod progress;
 mod read;
+mod refresh;
 mod request;
 pub mod serve;
 pub mod status;
@@ -49,7 +51,7 @@ use std::sync::Arc;
 
 use axum::http::{Method, Uri};
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use utoipa::OpenApi;
@@ -61,6 +63,9 @@ use crate::http::app::App;
 use crate::http::openapi::Document;
 use crate::http::problem::{Code, Problem};
 use crate::traces;
+
+/// Where a server is told to look for what was changed beside it; not among the routes for clients.
+const REFRESH: &str = "/refresh";
 
 /// Every route for clients. Status and metrics are among them unless they stand on a listener of their own.
 pub fn router(app: Arc<App>) -> Router {
@@ -77,7 +82,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// The routes that there are, as the router writes them.
 pub(crate) fn routes() -> impl Iterator<Item = String> {
-    client_routes(true).into_openapi().paths.paths.into_keys()
+    client_routes(true).into_openapi().paths.paths.into_keys().chain([REFRESH.to_owned()])
 }
 
 /// Every route for clients, each with its description, with or without those for whoever watches over the server.
@@ -104,7 +109,9 @@ pub fn internal_router(app: Arc<App>) -> Router {
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
         .route("/status", get(status::status))
-        .route("/metrics", get(metrics::metrics));
+        .route("/metrics", get(metrics::metrics))
+        .route("/streams", get(streams::list))
+        .route(REFRESH, post(refresh::refresh));
     with_fallbacks(router)
         .layer(Extension(Caller::anybody()))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), measured::measure))

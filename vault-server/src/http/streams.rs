@@ -55,16 +55,49 @@ impl Summary {
     }
 }
 
+/// From where to where a stream goes. All is null where the server does not have it open.
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = StreamExtent)]
+struct Extent {
+    first_offset: Option<u64>,
+    /// That of the next message.
+    next_offset: Option<u64>,
+    /// In ms since the Unix epoch; null while the stream is empty.
+    last_timestamp: Option<u64>,
+    /// Stored, from the first segment to the end.
+    bytes: Option<u64>,
+}
+
+/// What is known of a stream and its extent without asking storage.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamListed)]
+pub(crate) struct Listed {
+    #[serde(flatten)]
+    summary: Summary,
+    #[serde(flatten)]
+    extent: Extent,
+}
+
+impl Listed {
+    fn of(stream: &Stream) -> Self {
+        let extent = stream.measured().extent.map_or_else(Extent::default, |measured| Extent {
+            first_offset: Some(measured.first_offset.0),
+            next_offset: Some(measured.next_offset.0),
+            last_timestamp: measured.last_timestamp.map(|timestamp| timestamp.0),
+            bytes: Some(measured.stored_bytes),
+        });
+        Self { summary: Summary::of(stream), extent }
+    }
+}
+
 /// A stream that was opened, so that its extent is known; where damage prevents that, the fields are null.
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamDescription)]
 pub(crate) struct Description {
     #[serde(flatten)]
     summary: Summary,
-    first_offset: Option<u64>,
-    next_offset: Option<u64>,
-    last_timestamp: Option<u64>,
-    bytes: Option<u64>,
+    #[serde(flatten)]
+    extent: Extent,
     segments: Option<usize>,
 }
 
@@ -163,21 +196,21 @@ pub(crate) async fn describe(
         Err(error) => return Err(error.into()),
     };
     let summary = Summary::of(&stream);
-    let extent = match reader {
-        Some(reader) => Some((reader.first_offset(), reader.tail(), reader.size().await)),
-        None => None,
+    let (extent, segments) = match reader {
+        Some(reader) => {
+            let (first, tail, (segments, bytes)) =
+                (reader.first_offset(), reader.tail(), reader.size().await);
+            let extent = Extent {
+                first_offset: Some(first.0),
+                next_offset: Some(tail.next_offset().0),
+                last_timestamp: tail.last_timestamp().map(|timestamp| timestamp.0),
+                bytes: Some(bytes),
+            };
+            (extent, Some(segments))
+        }
+        None => (Extent::default(), None),
     };
-    let description = Description {
-        summary,
-        first_offset: extent.map(|(first, _, _)| first.0),
-        next_offset: extent.map(|(_, tail, _)| tail.next_offset().0),
-        last_timestamp: extent
-            .filter(|(_, tail, _)| tail.next_offset().0 > 0)
-            .map(|(_, tail, _)| tail.chain.last_timestamp.0),
-        bytes: extent.map(|(_, _, (_, bytes))| bytes),
-        segments: extent.map(|(_, _, (segments, _))| segments),
-    };
-    Ok(Json(description).into_response())
+    Ok(Json(Description { summary, extent, segments }).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -197,7 +230,7 @@ pub(crate) struct ListParameters {
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamPage)]
 pub(crate) struct Page {
-    streams: Vec<Summary>,
+    streams: Vec<Listed>,
     /// What `start_after` must say to get the next page; null on the last one.
     next_start_after: Option<String>,
 }
@@ -225,8 +258,8 @@ pub(crate) async fn list(
     let (streams, more) = app
         .vault
         .list_those(&prefix, start_after.as_deref(), limit, |name| caller.may(name.as_str(), Right::Read));
-    let streams: Vec<_> = streams.iter().map(|stream| Summary::of(stream)).collect();
-    let next_start_after = streams.last().filter(|_| more).map(|last| last.name.clone());
+    let streams: Vec<_> = streams.iter().map(|stream| Listed::of(stream)).collect();
+    let next_start_after = streams.last().filter(|_| more).map(|last| last.summary.name.clone());
     Ok(Json(Page { streams, next_start_after }))
 }
 

@@ -14,6 +14,7 @@ use crate::limits::{
     BLOCK_CACHE_BYTES, CLOCK_JUMP, HEADS_CACHED, MAX_PUTS_IN_FLIGHT, QUEUE_BYTES, READ_MEMORY_BYTES,
     RECENT_BYTES, STAMPING_CLOCK_JUMP,
 };
+use crate::log::asked::AskedListings;
 use crate::log::blocks::Blocks;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
@@ -74,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) deletions: AtomicUsize,
     /// How many of the changes the leader's page shows; `None` where nobody keeps that page.
     pub(crate) announced: watch::Sender<Option<u64>>,
+    /// Who wants the containers to be listed now.
+    pub(crate) listings: AskedListings,
     /// Every stream's task, awaited at the end.
     pub(crate) tasks: TaskTracker,
     pub(crate) metrics: Arc<Metrics>,
@@ -107,6 +110,7 @@ impl Context {
             changes: watch::Sender::new(0),
             deletions: AtomicUsize::new(0),
             announced: watch::Sender::new(None),
+            listings: AskedListings::default(),
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
         };

@@ -1,5 +1,6 @@
 //! Reading and changing the metadata of a stream's container.
 
+use vault_format::ids::StreamId;
 use vault_format::names::ContainerName;
 
 use crate::limits::LEASE;
@@ -23,10 +24,12 @@ pub(crate) async fn is_trimmed(store: &Store) -> Result<bool, StorageError> {
 }
 
 /// Changes the metadata under the container's lease, so that a request which arrives late fails on a container of the
-/// same name made since. Tries until the outcome is known, or this server no longer leads.
+/// same name made since. Tries until the outcome is known, or this server no longer leads. `NotFound` where the container
+/// is another stream's by now.
 pub(crate) async fn update(
     context: &Context,
     container: &ContainerName,
+    stream: StreamId,
     change: impl Fn(&mut StreamMeta),
 ) -> Result<StreamMeta, StorageError> {
     let mut backoff = Backoff::default();
@@ -35,6 +38,9 @@ pub(crate) async fn update(
             let metadata = context.storage.container_metadata(container).await?;
             let mut meta = StreamMeta::from_metadata(&metadata)
                 .map_err(|error| StorageError::Refused(error.to_string()))?;
+            if meta.id != stream {
+                return Err(StorageError::NotFound);
+            }
             let before = meta.clone();
             change(&mut meta);
             if meta != before {

@@ -11,6 +11,7 @@
 //! | `retention` | what is sealed early and what is deleted; how far sealed segments go |
 //! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
+//! | `asked` | listings that somebody asks for |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
@@ -20,6 +21,7 @@
 //! | [`error`] | how each operation fails, and whether that is definite |
 
 mod appender;
+pub(crate) mod asked;
 pub mod blocks;
 mod codec;
 pub(crate) mod context;

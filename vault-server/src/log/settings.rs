@@ -244,6 +244,8 @@ pub struct StreamMeta {
     pub begun: bool,
     /// Whether retention has deleted segments: without that it is damage where the first ones are gone.
     pub trimmed: bool,
+    /// Whether the owner wants the stream to go, with everything in it. Means nothing where there is no owner.
+    pub deleting: bool,
     /// The Kubernetes object that the stream belongs to, such as `vaultstream/<namespace>/<name>`. Only that object
     /// changes or deletes the stream; this server never writes the name.
     pub owner: Option<String>,
@@ -261,6 +263,7 @@ const ID: &str = "stream_id";
 const CREATED: &str = "created_ms";
 const BEGUN: &str = "begun";
 const TRIMMED: &str = "trimmed";
+const DELETING: &str = "deleting";
 const SEGMENT_BYTES: &str = "segment_bytes";
 const OWNER: &str = "owner";
 const CODEC: &str = "codec";
@@ -311,6 +314,7 @@ impl StreamMeta {
             (ACCOUNT, settings.account.clone()),
             (BEGUN, self.begun.then(|| "true".to_owned())),
             (TRIMMED, self.trimmed.then(|| "true".to_owned())),
+            (DELETING, self.deleting.then(|| "true".to_owned())),
             (RESTORING, None),
         ];
         for (name, value) in others.into_iter().chain(limits) {
@@ -346,6 +350,8 @@ impl StreamMeta {
             settings: patch.apply_to(&Settings::default()),
             begun: metadata.contains_key(BEGUN),
             trimmed: metadata.contains_key(TRIMMED),
+            // A wish that cannot be taken back is read to the letter.
+            deleting: metadata.get(DELETING).is_some_and(|value| value == "true"),
             owner: owner(metadata),
         })
     }
@@ -385,6 +391,7 @@ mod tests {
             settings,
             begun: all,
             trimmed: all,
+            deleting: all,
             owner,
         }
     }
@@ -415,6 +422,15 @@ mod tests {
         assert_eq!(metadata.remove("from_the_future").as_deref(), Some("7"));
         assert_eq!(metadata.remove(OWNER), meta(true).owner, "nobody here changes the owner");
         assert_eq!(metadata, meta(false).to_metadata());
+    }
+
+    #[test]
+    fn only_the_word_true_is_a_wish_to_delete() {
+        for value in ["false", "", "True", "1"] {
+            let mut metadata = meta(true).to_metadata();
+            metadata.insert(DELETING.to_owned(), value.to_owned());
+            assert!(!StreamMeta::from_metadata(&metadata).unwrap().deleting, "{value}");
+        }
     }
 
     #[test]

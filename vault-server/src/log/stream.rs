@@ -40,7 +40,7 @@ use crate::log::reading::StreamReader;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retention::Policy;
 use crate::log::retry::until_definite;
-use crate::log::settings::StreamMeta;
+use crate::log::settings::{Settings, StreamMeta};
 use crate::log::writer::{AppendRequest, Command};
 use crate::metrics::log::StreamMetrics;
 use crate::storage::{ReadAccess, StorageError};
@@ -131,6 +131,8 @@ pub struct Stream {
     container: ContainerName,
     context: Arc<Context>,
     meta: RwLock<StreamMeta>,
+    /// How many times `meta` was read or written here: a listing that began before the last time is older.
+    meta_read: AtomicU64,
     segment_bytes: Arc<AtomicU64>,
     codec: CodecInForce,
     /// How long it keeps its messages, and how much it may hold.
@@ -144,6 +146,10 @@ pub struct Stream {
     locating: tokio::sync::Mutex<()>,
     /// Somebody wanted it deleted, whatever came of it.
     deletion_tried: AtomicBool,
+    /// A listing under this reign did not show the container.
+    container_gone: AtomicBool,
+    /// Its owner wants it to go, and storage did not let it: it stays closed until it does, or another term begins.
+    is_to_go: AtomicBool,
     /// Counted here, whether the stream is open or not.
     metrics: Arc<StreamMetrics>,
 }
@@ -161,11 +167,14 @@ impl Stream {
             codec: CodecInForce::new(meta.settings.codec),
             policy: watch::Sender::new(Policy::of(&meta.settings)),
             meta: RwLock::new(meta),
+            meta_read: AtomicU64::new(0),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
             command: watch::Sender::new(Command::Run),
             locating: tokio::sync::Mutex::default(),
             deletion_tried: AtomicBool::new(false),
+            container_gone: AtomicBool::new(false),
+            is_to_go: AtomicBool::new(false),
         })
     }
 
@@ -182,17 +191,51 @@ impl Stream {
     }
 
     pub(crate) fn set_meta(&self, meta: StreamMeta) {
+        let mut known = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        self.meta_read.fetch_add(1, Ordering::Release);
+        self.bring_into_force(&meta);
+        *known = meta;
+    }
+
+    fn bring_into_force(&self, meta: &StreamMeta) {
         self.segment_bytes.store(meta.settings.segment_bytes, Ordering::Relaxed);
         self.codec.set(meta.settings.codec);
         let policy = Policy::of(&meta.settings);
         self.policy.send_if_modified(|known| std::mem::replace(known, policy) != policy);
         self.rate().set(meta.settings.append_bytes_per_second, self.context.env.clock.monotonic());
-        *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
+    }
+
+    /// How many times what the container says was read or written here.
+    pub(crate) fn meta_read(&self) -> u64 {
+        self.meta_read.load(Ordering::Acquire)
+    }
+
+    /// Takes over what an owner may change, as a listing shows it that began at that [`Stream::meta_read`]: whether
+    /// anything is other than before. What a stream without owner is like this server knows better.
+    pub(crate) fn take_from_owner(&self, listed: &StreamMeta, meta_read: u64) -> bool {
+        let mut known = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock: what was read or written since the listing began is newer.
+        if self.meta_read() != meta_read {
+            return false;
+        }
+        let mut meta = StreamMeta { owner: listed.owner.clone(), deleting: listed.deleting, ..known.clone() };
+        // The last wishes of one who has let the stream go count as well.
+        if known.owner.is_some() || listed.owner.is_some() {
+            let account = known.settings.account.clone();
+            meta.settings = Settings { account, ..listed.settings.clone() };
+        }
+        let changed = *known != meta;
+        if changed {
+            self.bring_into_force(&meta);
+            *known = meta;
+        }
+        changed
     }
 
     /// Takes note of who owns the stream by now: whether that is somebody else than before.
     pub(crate) fn set_owner(&self, owner: Option<String>) -> bool {
         let mut meta = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        self.meta_read.fetch_add(1, Ordering::Release);
         let changed = meta.owner != owner;
         meta.owner = owner;
         changed
@@ -382,6 +425,15 @@ impl Stream {
     /// Allows the stream to be opened under a new reign.
     pub(crate) fn begin_reign(&self) {
         self.command.send_replace(Command::Run);
+        self.end_reign();
+    }
+
+    /// Forgets the reign that is over. What its halted writer had sent no longer matters: whoever leads next claims the
+    /// stream, or deletes it.
+    pub(crate) fn end_reign(&self) {
+        if self.is_to_go.swap(false, Ordering::AcqRel) {
+            self.state.send_replace(State::Closed);
+        }
         self.close();
     }
 
@@ -407,14 +459,44 @@ impl Stream {
     /// The deletion has failed, or its outcome is unknown. What the halted writer had sent may still arrive, so that the
     /// stream is opened again only under the next term.
     pub(crate) fn set_not_deleted(&self, term: Term) {
+        self.is_to_go.store(false, Ordering::Release);
         self.context.reign_is_over(term, ReignEnd::Unsure);
         self.state.send_replace(State::Closed);
     }
 
+    /// The deletion that the owner wants has failed, or its outcome is unknown. The stream stays closed: it is deleted later
+    /// under this term, so that the other streams need no new one.
+    pub(crate) fn set_to_go(&self) {
+        self.is_to_go.store(true, Ordering::Release);
+    }
+
+    /// Whether the owner's deletion has begun and failed so far.
+    pub(crate) fn is_to_go(&self) -> bool {
+        self.is_to_go.load(Ordering::Acquire)
+    }
+
+    /// Whether the stream's owner wants it to go, as far as is known here.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let meta = self.meta.read().unwrap_or_else(PoisonError::into_inner);
+        meta.deleting && meta.owner.is_some()
+    }
+
     /// The container is gone although nobody deleted the stream through us.
     pub(crate) fn set_missing(&self) {
+        self.container_gone.store(true, Ordering::Release);
         let missing = format!("the container {} is gone", self.container);
         self.record(StreamFault::DataMissing(missing));
+    }
+
+    /// The container that was gone is there again, with this stream in it: somebody has restored it. Whether it was gone.
+    /// What the halted writer had sent may still arrive, so that the stream is opened again only under the next term.
+    pub(crate) fn take_back(&self, term: Term) -> bool {
+        let was_gone = self.container_gone.swap(false, Ordering::AcqRel);
+        if was_gone {
+            self.context.reign_is_over(term, ReignEnd::Unsure);
+            self.state.send_replace(State::Closed);
+        }
+        was_gone
     }
 
     /// Holds the stream back while containers in two accounts have its name, and not any longer.
@@ -464,8 +546,8 @@ impl Stream {
     }
 
     /// Whether it would be no wonder if the container were gone.
-    pub(crate) fn deletion_was_tried(&self) -> bool {
-        self.deletion_tried.load(Ordering::Acquire)
+    pub(crate) fn may_be_deleted(&self) -> bool {
+        self.deletion_tried.load(Ordering::Acquire) || self.is_unwanted()
     }
 
     /// Whether the stream is known to be without its data.

@@ -1,7 +1,7 @@
 //! Where a stream ends.
 
 use vault_format::chain::Chain;
-use vault_format::ids::{Offset, Position};
+use vault_format::ids::{Offset, Position, Timestamp};
 
 /// The end of what was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +17,12 @@ impl Tail {
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.chain.next_offset
+    }
+
+    /// When the last message was appended. `None` while there was none.
+    #[must_use]
+    pub fn last_timestamp(&self) -> Option<Timestamp> {
+        (self.next_offset() > Offset::ZERO).then_some(self.chain.last_timestamp)
     }
 
     /// Whether a place comes before the tail.

@@ -1,8 +1,15 @@
 //! The set of streams of one vault.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `listing` | which containers there are, and what their owners want |
+//! | `deleting` | deleting streams, for callers and for owners |
 
-use std::collections::{BTreeMap, BTreeSet};
+mod deleting;
+mod listing;
+
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::StreamExt;
@@ -19,7 +26,7 @@ use crate::log::error::{AdminError, StreamFault, Unusable};
 use crate::log::meta;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
-use crate::log::settings::{self, Settings, SettingsPatch, StreamMeta};
+use crate::log::settings::{Settings, SettingsPatch, StreamMeta};
 use crate::log::stream::Stream;
 use crate::log::writer::Command;
 use crate::storage::{Storage, StorageError};
@@ -147,6 +154,14 @@ impl Vault {
         (page, found.next().is_some())
     }
 
+    /// Lists the containers because somebody has changed them beside this server, and waits for that. What the owners of
+    /// streams want is carried out by then, or has failed, where this server leads; a deletion that takes longer than a
+    /// request may goes on.
+    pub async fn look_again(&self) -> Result<(), Unusable> {
+        let looking = self.context.env.timeout(self.context.options.patience, self.context.listings.ask());
+        looking.await.map_err(|_| Unusable::TimedOut)?.map_err(Unusable::Storage)
+    }
+
     /// How long a request waits for storage.
     #[must_use]
     pub fn patience(&self) -> std::time::Duration {
@@ -208,7 +223,8 @@ impl Vault {
         }
         let env = &self.context.env;
         let (id, created) = (env.stream_id(), env.clock.now());
-        let meta = StreamMeta { id, created, settings, begun: false, trimmed: false, owner: None };
+        let meta =
+            StreamMeta { id, created, settings, begun: false, trimmed: false, deleting: false, owner: None };
         let container = self.context.prefix.container(name);
         let metadata = meta.to_metadata();
         let created =
@@ -262,83 +278,15 @@ impl Vault {
                     meta.settings = settings.apply_to(&meta.settings);
                 }
             };
-            let meta = meta::update(&vault.context, &container, change).await.map_err(Unusable::from)?;
+            let meta = meta::update(&vault.context, &container, changed.meta().id, change)
+                .await
+                .map_err(Unusable::from)?;
             changed.set_meta(meta.clone());
             vault.context.count_change();
             unowned(meta.owner)
         })
         .await?;
         Ok(stream)
-    }
-
-    /// Deletes a stream and everything in it, unless Kubernetes owns it. Deleting one whose container is gone makes the
-    /// vault forget it.
-    pub async fn delete(&self, name: &StreamName) -> Result<(), AdminError> {
-        let stream = self.stream(name)?;
-        unowned(stream.meta().owner)?;
-        let vault = self.clone();
-        self.to_the_end(async move { vault.delete_now(&stream).await }).await
-    }
-
-    async fn delete_now(&self, stream: &Arc<Stream>) -> Result<(), AdminError> {
-        let reign = self.context.reign.borrow().clone().ok_or(Unusable::NoLeader)?;
-        let term = reign.term;
-        // First it is known that a stream may go, then it goes: whoever leads next and misses it must not take it for
-        // lost.
-        let deletion = Deletion::begin(&self.context);
-        self.announce(term).await?;
-        let container = self.context.prefix.container(stream.name());
-        let deleted = meta::with_lease(&self.context, &container, async |lease| {
-            // A successor may have opened the stream meanwhile.
-            if !reign.in_force(&self.context.storage, &self.context.env, None).await? {
-                return Err(StorageError::PreconditionFailed);
-            }
-            // The lease keeps the owner as it is from here on.
-            let owner = settings::owner(&self.context.storage.container_metadata(&container).await?);
-            if owner.is_some() {
-                return Ok(owner);
-            }
-            stream.set_deleted();
-            self.context.storage.delete_container(&container, &lease).await.map(|()| None)
-        });
-        match deleted.await {
-            Ok(Some(owner)) => {
-                if stream.set_owner(Some(owner.clone())) {
-                    self.context.count_change();
-                }
-                Err(AdminError::Managed(owner))
-            }
-            Ok(None) | Err(StorageError::NotFound) => {
-                self.forget(stream);
-                drop(deletion);
-                // Who listed the streams when this was announced has seen the container still.
-                self.context.count_change();
-                tracing::info!(stream = %stream.name(), "stream deleted");
-                Ok(())
-            }
-            Err(error) => {
-                if stream.is_deleted() {
-                    stream.set_not_deleted(term);
-                }
-                match error {
-                    StorageError::LeaseHeld => Err(AdminError::Busy),
-                    StorageError::PreconditionFailed => Err(Unusable::NoLeader.into()),
-                    error => Err(Unusable::Storage(error).into()),
-                }
-            }
-        }
-    }
-
-    /// Counts a change and waits until the leader's page shows it.
-    async fn announce(&self, term: Term) -> Result<(), Unusable> {
-        let change = self.context.count_change();
-        let (mut announced, mut reign) = (self.context.announced.subscribe(), self.context.reign.subscribe());
-        let ours = |reign: &Option<Reign>| reign.as_ref().is_some_and(|reign| reign.term == term);
-        // The senders live as long as the vault.
-        tokio::select! {
-            _ = announced.wait_for(|shown| shown.is_none_or(|shown| shown >= change)) => Ok(()),
-            _ = reign.wait_for(|reign| !ours(reign)) => Err(Unusable::NoLeader),
-        }
     }
 
     /// Carries a change out to its end although its caller may go away, and waits for it as long as a request may.
@@ -352,64 +300,6 @@ impl Vault {
             Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
             Err(_) => Err(Unusable::TimedOut.into()),
         }
-    }
-
-    /// Looks which containers there are: takes in new ones, and lets go or holds back the streams whose containers are
-    /// gone.
-    pub(crate) async fn refresh(&self, absent: Absent) -> Result<(), StorageError> {
-        let prefix = self.context.prefix.as_str();
-        let known: Vec<_> = self.read().values().cloned().collect();
-        let listed =
-            until_definite(&self.context.env, || self.context.storage.list_containers(prefix)).await?;
-        let mut found = BTreeMap::new();
-        let mut twice = BTreeMap::new();
-        for (index, entry) in listed.iter().enumerate() {
-            let Some(name) = self.context.prefix.stream_of(&entry.name) else { continue };
-            if let Some(before) = index.checked_sub(1).map(|before| &listed[before])
-                && before.name == entry.name
-            {
-                twice.insert(name.clone(), format!("`{}` and `{}`", before.account, entry.account));
-            }
-            match StreamMeta::from_metadata(&entry.metadata) {
-                Ok(meta) => {
-                    found.insert(name, meta);
-                }
-                Err(error) => {
-                    tracing::warn!(container = %entry.name, %error, "this container is not a stream's");
-                }
-            }
-        }
-        // Streams that were made since the listing began are not among the known ones.
-        for stream in &known {
-            match (found.get(stream.name()), absent) {
-                (Some(meta), Absent::WasDeleted) if meta.id == stream.meta().id => {
-                    stream.set_meta(meta.clone());
-                }
-                // What this leader changed since the listing began is newer than the listing; an owner it never
-                // changes.
-                (Some(meta), Absent::IsMissing) if meta.id == stream.meta().id => {
-                    // Followers are told, as of every change: they do not list otherwise.
-                    if stream.set_owner(meta.owner.clone()) {
-                        self.context.count_change();
-                    }
-                }
-                (Some(_), Absent::IsMissing) => {}
-                // Deleted, or deleted and made anew, through another server.
-                (_, Absent::WasDeleted) => self.forget(stream),
-                // It was told to go, and the answer got lost.
-                (None, Absent::IsMissing) if stream.deletion_was_tried() => self.forget(stream),
-                (None, Absent::IsMissing) if !stream.is_missing() => stream.set_missing(),
-                (None, Absent::IsMissing) => {}
-            }
-        }
-        let deleted: BTreeSet<_> =
-            known.iter().filter(|stream| stream.is_deleted()).map(|stream| stream.meta().id).collect();
-        // Of those that were deleted since the listing began it may show what was there before.
-        for (name, meta) in found.into_iter().filter(|(_, meta)| !deleted.contains(&meta.id)) {
-            let stream = self.admit(&name, meta);
-            stream.set_twice(twice.remove(&name));
-        }
-        Ok(())
     }
 
     /// For which count of changes the streams were listed.
@@ -457,7 +347,7 @@ impl Vault {
         self.context.tasks.wait().await;
         self.context.tasks.reopen();
         for stream in self.read().values() {
-            stream.close();
+            stream.end_reign();
         }
         // What this server knows of the streams is as new as the page, if the page shows all that it has changed.
         let (changes, announced) = (*self.context.changes.borrow(), *self.context.announced.borrow());
@@ -488,22 +378,6 @@ impl Vault {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {
         self.streams.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A deletion under way, which the leader's page shows.
-struct Deletion<'a>(&'a Context);
-
-impl<'a> Deletion<'a> {
-    fn begin(context: &'a Context) -> Self {
-        context.deletions.fetch_add(1, Ordering::SeqCst);
-        Self(context)
-    }
-}
-
-impl Drop for Deletion<'_> {
-    fn drop(&mut self) {
-        self.0.deletions.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

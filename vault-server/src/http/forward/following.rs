@@ -29,7 +29,8 @@ pub(super) async fn relay_following(
     parts: Parts,
 ) -> Result<Response, Problem> {
     let events = is_event_stream(&parts.headers);
-    let exchanging = exchange(app, &app.peers.following, leader, parts, None);
+    let route = app.peers.route(&leader.endpoint);
+    let exchanging = exchange(app, (&route.following, &route.base), leader, parts, None);
     let exchanged = traces::part("forward", SpanKind::Client, || about(leader), exchanging);
     let answered = app.env.timeout(app.peers.longest, exchanged).await;
     let answer = answered.unwrap_or_else(|_| Err(silent(false, "it does not answer")))?;

@@ -53,6 +53,7 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        tls_name: None,
         local_names_only: true,
         access: Access::for_everybody(env.clone()),
         traced: false,

@@ -5,6 +5,7 @@ mod compression;
 mod events;
 mod forward;
 mod headers;
+mod internal;
 mod metrics;
 mod openapi;
 mod origin;
@@ -121,6 +122,7 @@ fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Elect
         internal_listener: false,
         tls: None,
         trusted: Vec::new(),
+        tls_name: None,
         local_names_only: true,
         access,
         traced: false,

@@ -48,7 +48,7 @@ async fn who_may_no_longer_read_is_told_and_followed_no_further() {
     let path = directory.path().join("access.yaml");
     for (taken, code) in [("", "unauthenticated"), ("\"other:admin\"", "forbidden")] {
         std::fs::write(&path, granting("\"s:read\"")).unwrap();
-        let server = on_runtime_clock(|env| Access::from_file(path.clone(), env).unwrap()).await;
+        let server = on_runtime_clock(|env| Access::from_files(vec![path.clone()], env).unwrap()).await;
         let access = Arc::clone(&server.app.settings.access);
         tokio::spawn(async move { access.run(&CancellationToken::new()).await });
         let append = async |text: &'static str| {

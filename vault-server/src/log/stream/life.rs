@@ -93,7 +93,14 @@ impl Stream {
     }
 
     async fn try_recover(&self, reign: &Reign) -> Result<(Store, Recovered), RecoverError> {
+        let before = self.meta().id;
         let (store, meta) = self.store().await?;
+        if meta.id != before {
+            // Deleted and made anew behind the vault's back. What was there is gone, and so is what is known of it.
+            tracing::warn!(stream = %self.name, id = %meta.id, "the stream was made anew");
+            self.context.blocks.forget(before);
+            self.context.count_change();
+        }
         let StreamMeta { begun, trimmed, settings, .. } = meta;
         let purpose = Purpose::Lead { reign, segment_bytes: settings.segment_bytes };
         let mut recovered = recover(&store, purpose, begun).await?;
@@ -206,14 +213,16 @@ impl Stream {
         if self.meta().trimmed {
             return Ok(());
         }
-        let meta = meta::update(&self.context, &self.container, |meta| meta.trimmed = true).await?;
+        let meta =
+            meta::update(&self.context, &self.container, self.meta().id, |meta| meta.trimmed = true).await?;
         self.set_meta(meta);
         Ok(())
     }
 
     /// Puts on record that the stream has a segment.
     async fn begin(&self) -> Result<(), StorageError> {
-        let meta = meta::update(&self.context, &self.container, |meta| meta.begun = true).await?;
+        let meta =
+            meta::update(&self.context, &self.container, self.meta().id, |meta| meta.begun = true).await?;
         self.set_meta(meta);
         Ok(())
     }

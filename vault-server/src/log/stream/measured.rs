@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vault_format::ids::Offset;
+use vault_format::ids::{Offset, Timestamp};
 
 use super::{Condition, State, Stream};
 use crate::metrics::log::Reading;
@@ -25,6 +25,8 @@ pub(crate) struct Measured {
 pub(crate) struct Extent {
     pub(crate) first_offset: Offset,
     pub(crate) next_offset: Offset,
+    /// Of the last message. `None` while there was none.
+    pub(crate) last_timestamp: Option<Timestamp>,
     /// From the first segment to the tail.
     pub(crate) stored_bytes: u64,
 }
@@ -42,10 +44,14 @@ impl Stream {
             condition,
             appended_messages: self.metrics.messages.get(),
             appended_bytes: self.metrics.bytes.get(),
-            extent: open.as_ref().map(|open| Extent {
-                first_offset: open.reader.first_offset(),
-                next_offset: open.reader.tail().next_offset(),
-                stored_bytes: open.reader.size().1,
+            extent: open.as_ref().map(|open| {
+                let tail = open.reader.tail();
+                Extent {
+                    first_offset: open.reader.first_offset(),
+                    next_offset: tail.next_offset(),
+                    last_timestamp: tail.last_timestamp(),
+                    stored_bytes: open.reader.size().1,
+                }
             }),
             tail_age: open.and_then(|open| open.follower.as_ref().map(|follower| follower.age(now))),
         }

@@ -1,5 +1,6 @@
 //! Tokens for an identity: which credential the environment asks for, and how long one waits for it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 pub(super) enum Identity {
     /// Entra gives them for a token that Kubernetes keeps fresh in a file.
     Workload { tenant: String, client: String, token_file: PathBuf },
+    /// The same for a token that somebody else fetches.
+    Asserted { tenant: String, client: String, source: Source },
     /// The Azure machine, or app service, that this runs on.
     Managed { client: Option<String> },
     /// Who has signed in with `az` or `azd`.
@@ -77,12 +80,10 @@ impl Identity {
         env: &Env,
     ) -> azure_core::Result<Arc<dyn TokenCredential>> {
         let inner: Arc<dyn TokenCredential> = match self {
-            Self::Workload { tenant, client: id, token_file } => ClientAssertionCredential::new(
-                tenant.clone(),
-                id.clone(),
-                TokenFile(token_file.clone()),
-                Some(ClientAssertionCredentialOptions { client_options: client.clone() }),
-            )?,
+            Self::Workload { tenant, client: id, token_file } => {
+                asserted(tenant, id, Source(Arc::new(TokenFile(token_file.clone()))), client)?
+            }
+            Self::Asserted { tenant, client: id, source } => asserted(tenant, id, source.clone(), client)?,
             Self::Managed { client: id } => managed(id.as_deref(), client)?,
             Self::DeveloperTools => FirstThatWorks::of(vec![DeveloperToolsCredential::new(None)?]),
             Self::Any => {
@@ -93,6 +94,16 @@ impl Identity {
     }
 }
 
+fn asserted(
+    tenant: &str,
+    id: &str,
+    source: Source,
+    client: &ClientOptions,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let options = ClientAssertionCredentialOptions { client_options: client.clone() };
+    Ok(ClientAssertionCredential::new(tenant.to_owned(), id.to_owned(), source, Some(options))?)
+}
+
 fn managed(id: Option<&str>, client: &ClientOptions) -> azure_core::Result<Arc<dyn TokenCredential>> {
     Ok(ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
         user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
@@ -100,19 +111,55 @@ fn managed(id: Option<&str>, client: &ClientOptions) -> azure_core::Result<Arc<d
     }))?)
 }
 
+/// Where the token comes from that says who an identity is, and for which Entra gives one for the storage.
+#[async_trait]
+pub trait AssertionSource: Send + Sync + 'static {
+    /// A token that is good now. It is asked for at each exchange, about once an hour, and has four
+    /// seconds for that together with the exchange.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, without secrets, that says why there is none.
+    async fn assertion(&self) -> Result<String, String>;
+}
+
+/// A source as the SDK takes one. Two are the same where they are one object.
+#[derive(Clone)]
+pub(super) struct Source(pub(super) Arc<dyn AssertionSource>);
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Source {}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ClientAssertion for Source {
+    async fn secret(&self, _options: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        self.0.assertion().await.map_err(failure)
+    }
+}
+
 /// What Kubernetes signed, read anew for each exchange: it is replaced long before it runs out, and an exchange that
 /// sends an old one fails for good. The SDK's own credential reads it every ten minutes at most.
-#[derive(Debug)]
 struct TokenFile(PathBuf);
 
 #[async_trait]
-impl ClientAssertion for TokenFile {
-    async fn secret(&self, _options: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+impl AssertionSource for TokenFile {
+    async fn assertion(&self) -> Result<String, String> {
         let path = self.0.clone();
         let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
         match read.unwrap_or_else(|error| Err(error.into())) {
             Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) => Err(failure(format!("{} cannot be read: {error}", self.0.display()))),
+            Err(error) => Err(format!("{} cannot be read: {error}", self.0.display())),
         }
     }
 }
@@ -284,7 +331,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_file_that_is_missing_is_named() {
-        let error = TokenFile("/does/not/exist".into()).secret(None).await.unwrap_err();
+        let source = Source(Arc::new(TokenFile("/does/not/exist".into())));
+        let error = source.secret(None).await.unwrap_err();
         let told = super::super::errors::meaning(&error, super::super::errors::Asked::Other).to_string();
         assert!(told.contains("/does/not/exist cannot be read"), "{told}");
     }

@@ -41,6 +41,7 @@ mod sas;
 mod settings;
 mod shared_key;
 
+pub use credentials::AssertionSource;
 pub use settings::{AccountAddress, AzureSettings, from_environment, from_environment_named};
 
 /// A storage account.

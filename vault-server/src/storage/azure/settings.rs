@@ -1,10 +1,12 @@
 //! Which account, and how to get in: read from the command line and the environment, before anything is sent.
 
+use std::sync::Arc;
+
 use azure_core::credentials::Secret;
 use azure_core::http::Url;
 
 use super::connection_string;
-use super::credentials::Identity;
+use super::credentials::{AssertionSource, Identity, Source};
 
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
@@ -42,6 +44,56 @@ impl AzureSettings {
     #[must_use]
     pub fn account(&self) -> &AccountAddress {
         &self.account
+    }
+
+    /// The account that a connection string names, let in as it says. `UseDevelopmentStorage=true` is the emulator on
+    /// this machine.
+    ///
+    /// # Errors
+    ///
+    /// One sentence, without secrets, that begins with "the connection string".
+    pub fn from_connection_string(text: &str) -> Result<Self, String> {
+        connection_string::parse(text).map_err(|why| format!("the connection string {why}"))
+    }
+
+    /// An account let in by an identity of Entra: `source` says who asks, in the place of the file that
+    /// `AZURE_FEDERATED_TOKEN_FILE` names. Of the environment `AZURE_AUTHORITY_HOST` alone counts.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what is wrong with `account_or_url`, an account's name or the `https` URL of its blob
+    /// service, or that the identity has no tenant or client id.
+    pub fn with_assertion(
+        account_or_url: &str,
+        tenant: String,
+        client: String,
+        source: Arc<dyn AssertionSource>,
+    ) -> Result<Self, String> {
+        let account = named(account_or_url)?;
+        for (what, id) in [("tenant", &tenant), ("client", &client)] {
+            if id.trim().is_empty() {
+                return Err(format!("the identity for `{}` has no {what} id", account.name));
+            }
+        }
+        let identity = Identity::Asserted { tenant, client, source: Source(source) };
+        Ok(Self { account, credential: Credential::Identity(identity) })
+    }
+
+    /// An account let in by this process's own identity, which is found as [`from_environment`] says, whatever names
+    /// accounts there. `env` looks up a variable of the environment.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what is wrong with `account_or_url`, as above, or what to set.
+    pub fn with_own_identity(
+        account_or_url: &str,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let get = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+        Ok(Self {
+            account: named(account_or_url)?,
+            credential: Credential::Identity(Identity::choose(&get)?),
+        })
     }
 }
 
@@ -122,6 +174,11 @@ pub fn from_environment_named(
         return Err(format!("{variable} is for another account, `{}`", settings.account.name));
     }
     Ok(settings)
+}
+
+/// The same, and an error is a whole sentence.
+fn named(account_or_url: &str) -> Result<AccountAddress, String> {
+    address(account_or_url).map_err(|why| format!("`{account_or_url}` {why}"))
 }
 
 /// An account's name or the URL of its blob service.
@@ -250,6 +307,43 @@ mod tests {
         let crossed = [("AZURE_STORAGE_CONNECTION_STRING_OTHER", KEYED)];
         assert!(from_environment_named("other", lookup(&crossed)).unwrap_err().contains("another account"));
         assert!(from_environment_named("UPPER", lookup(&[])).unwrap_err().contains("lower-case"));
+    }
+
+    struct Never;
+
+    #[async_trait::async_trait]
+    impl AssertionSource for Never {
+        async fn assertion(&self) -> Result<String, String> {
+            Err("the API server is away".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_program_gives_what_others_read_from_the_environment() {
+        let keyed = AzureSettings::from_connection_string(KEYED).unwrap();
+        assert_eq!(at(&keyed), ("mine", "https://mine.blob.core.windows.net/"));
+        let emulated = AzureSettings::from_connection_string("UseDevelopmentStorage=true").unwrap();
+        assert_eq!(at(&emulated).0, "devstoreaccount1");
+        let why = AzureSettings::from_connection_string("AccountName=a").unwrap_err();
+        assert!(why.starts_with("the connection string has neither AccountKey"), "{why}");
+
+        let asserted = |account: &str, client: &str| {
+            AzureSettings::with_assertion(account, "t".to_owned(), client.to_owned(), Arc::new(Never))
+        };
+        for account in ["mine", "https://mine.blob.core.windows.net"] {
+            let settings = asserted(account, "c").unwrap();
+            assert_eq!(at(&settings), ("mine", "https://mine.blob.core.windows.net/"));
+            assert!(matches!(settings.credential, Credential::Identity(Identity::Asserted { .. })));
+        }
+        assert!(asserted("http://x.y/", "c").unwrap_err().contains("https://"));
+        assert!(asserted("Mine", "c").unwrap_err().contains("is not the name"));
+        assert_eq!(asserted("mine", " ").unwrap_err(), "the identity for `mine` has no client id");
+
+        let own = AzureSettings::with_own_identity("mine", lookup(&[(CONNECTION_STRING, KEYED)])).unwrap();
+        assert!(matches!(own.credential, Credential::Identity(Identity::Any)));
+        let half = [("AZURE_FEDERATED_TOKEN_FILE", "/token")];
+        let why = AzureSettings::with_own_identity("mine", lookup(&half)).unwrap_err();
+        assert!(why.contains("AZURE_CLIENT_ID"), "{why}");
     }
 
     #[test]
