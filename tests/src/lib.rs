@@ -14,6 +14,7 @@
 //! | [`mvctl`] | the `mvctl` program |
 //! | [`clients`] | clients that nobody here wrote |
 //! | [`kafka`] | a broker of Apache Kafka |
+//! | [`kubernetes`] | a control plane of Kubernetes, and pods that run as processes |
 //! | [`prometheus`] | Prometheus, and its checker of metrics |
 //! | [`certificates`] | certificates of an authority of their own |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
@@ -37,6 +38,7 @@ pub mod failover;
 pub mod idempotent;
 pub mod issuer;
 pub mod kafka;
+pub mod kubernetes;
 pub mod ledger;
 pub mod message;
 pub mod mvctl;

@@ -38,6 +38,14 @@ pub fn complaints(metrics: &[u8]) -> String {
     }
 }
 
+/// Runs `promtool` on files to its end, and answers whether it is content and what it said.
+#[must_use]
+pub fn promtool<T: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = T>) -> (bool, String) {
+    let output = Command::new(program("promtool")).args(arguments).output().expect("promtool can be started");
+    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+    (output.status.success(), said.concat())
+}
+
 /// A running Prometheus. It ends with the value.
 #[derive(Debug)]
 pub struct Prometheus {

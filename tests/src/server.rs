@@ -28,13 +28,19 @@ pub fn temporary_directory() -> TempDir {
         .expect("there is room for temporary files")
 }
 
-/// Where a program of the workspace is, next to the one that runs.
+/// Where a program of the workspace is, next to the one that runs; `None` where it is not built.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let this = std::env::current_exe().expect("the running program has a path");
+    let mut built = this.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    built.find(|path| path.is_file())
+}
+
+/// The same, where it must be there.
 #[must_use]
 pub fn program_named(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("the running program has a path");
-    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join(name));
-    built.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("there is no {name} beside {}: run ./tests/run, which builds it first", this.display())
+    find_program(name).unwrap_or_else(|| {
+        panic!("there is no {name} beside the test program: run ./tests/run, which builds it first")
     })
 }
 
