@@ -24,6 +24,7 @@
 //! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
 //! | [`segments`] | segment files: reading and damaging them |
+//! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
 //! | [`wait`] | waits with an end |
 
@@ -42,6 +43,7 @@ pub mod kubernetes;
 pub mod ledger;
 pub mod message;
 pub mod mvctl;
+pub mod operator;
 pub mod package_index;
 pub mod prometheus;
 pub mod raw;

@@ -1,0 +1,132 @@
+//! When a resource is looked at again although nothing tells of a change.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use vault_server::env::Env;
+
+use crate::conditions::State;
+use crate::limits::{LOOK_JITTER, PROGRESS_LOOK, RETRY_FIRST, RETRY_LONGEST};
+
+/// How long each resource that is not ready has been found in the same state.
+pub struct Paces {
+    look_every: Duration,
+    paces: Mutex<HashMap<String, Pace>>,
+}
+
+/// How a resource fares that is not ready.
+struct Pace {
+    /// Why it is not.
+    word: &'static str,
+    /// How many waits it has been so.
+    times: u32,
+    /// When the last of them ends, on the monotonic clock.
+    due: Duration,
+}
+
+impl Paces {
+    /// For resources that are looked at every so often where all is well.
+    #[must_use]
+    pub fn new(look_every: Duration) -> Self {
+        Self { look_every, paces: Mutex::default() }
+    }
+
+    /// When to look again at a resource, by its uid, that was found in a state.
+    pub fn after(&self, uid: &str, state: &State, env: &Env) -> Duration {
+        let mut dice = [0; 2];
+        env.entropy.fill(&mut dice);
+        let dice = f64::from(u16::from_le_bytes(dice)) / f64::from(u16::MAX);
+        self.after_at(uid, state, env.clock.monotonic(), dice)
+    }
+
+    fn after_at(&self, uid: &str, state: &State, now: Duration, dice: f64) -> Duration {
+        let mut map = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(state, State::Ready(_) | State::Paused) {
+            map.remove(uid);
+            return wait(self.look_every, state, 0, dice);
+        }
+        let word = state.reason().word;
+        let pace = map.entry(uid.to_owned()).or_insert(Pace { word, times: 0, due: now });
+        if pace.word != word {
+            // It went on: what comes next has not been waited for yet.
+            *pace = Pace { word, times: 0, due: now };
+        }
+        // Looks that changes call for come as they come, and tell nothing of how long it takes.
+        if pace.times == 0 || now >= pace.due {
+            pace.times = pace.times.saturating_add(1);
+        }
+        let wait = wait(self.look_every, state, pace.times, dice);
+        pace.due = now.saturating_add(wait);
+        wait
+    }
+
+    /// Forgets a resource that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// How long to wait after a resource was found in a state for the `times`th time in a row; `dice` from 0 to 1.
+fn wait(look_every: Duration, state: &State, times: u32, dice: f64) -> Duration {
+    let doubled =
+        |first: Duration| first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(RETRY_LONGEST);
+    let wait = match state {
+        State::Ready(_) | State::Paused => look_every,
+        State::Reconciling(reason) if reason.word.starts_with("WaitingFor") => doubled(PROGRESS_LOOK),
+        State::Reconciling(_) | State::Stalled(_) => doubled(RETRY_FIRST),
+    };
+    wait.mul_f64(1.0 + LOOK_JITTER * (2.0 * dice - 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::Reason;
+
+    const LOOK_EVERY: Duration = Duration::from_secs(300);
+
+    fn state(word: &'static str) -> State {
+        State::Reconciling(Reason::new(word, ""))
+    }
+
+    #[test]
+    fn failures_back_off_from_five_seconds_to_five_minutes() {
+        let waits: Vec<_> = (1..10)
+            .map(|times| wait(LOOK_EVERY, &state("StorageUnreachable"), times, 0.5).as_secs())
+            .collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(wait(LOOK_EVERY, &state("StorageUnreachable"), u32::MAX, 1.0).as_secs(), 360);
+        assert_eq!(wait(LOOK_EVERY, &state("WaitingForServers"), 1, 0.5), PROGRESS_LOOK);
+    }
+
+    #[test]
+    fn success_and_progress_begin_anew() {
+        let (paces, away) = (Paces::new(LOOK_EVERY), state("StorageUnreachable"));
+        let mut now = Duration::ZERO;
+        for expected in [5, 10, 20, 40, 80] {
+            let wait = paces.after_at("a", &away, now, 0.5);
+            assert_eq!(wait.as_secs(), expected);
+            now += wait;
+        }
+        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
+        for _ in 0..20 {
+            now += Duration::from_millis(100);
+            let wait = paces.after_at("a", &state("WaitingForLeader"), now, 0.5);
+            assert_eq!(wait, PROGRESS_LOOK, "changes called for these looks");
+        }
+        now += PROGRESS_LOOK;
+        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), 2 * PROGRESS_LOOK);
+        paces.after_at("a", &State::Ready(Reason::new("Ready", "")), now, 0.5);
+        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
+    }
+
+    #[test]
+    fn chance_spreads_the_looks() {
+        let (paces, env) = (Paces::new(LOOK_EVERY), Env::real());
+        let ready = State::Ready(Reason::new("Ready", ""));
+        let looks: Vec<_> = (0..50).map(|_| paces.after("a", &ready, &env)).collect();
+        assert!(looks.iter().all(|look| (240..=360).contains(&look.as_secs())));
+        assert!(looks.iter().any(|look| *look != looks[0]));
+    }
+}

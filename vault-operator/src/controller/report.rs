@@ -1,0 +1,111 @@
+//! What is said of a resource: status and events. Nothing is written when nothing has changed.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::serde_json::json;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Operator;
+use crate::api::names::FIELD_MANAGER;
+use crate::conditions::{READY, Reason, STALLED, State};
+
+/// The longest note of an event, by the API server's rule.
+const MAX_NOTE_BYTES: usize = 1_024;
+
+/// Now, to the second, as conditions have it.
+#[must_use]
+pub fn now() -> Time {
+    Time(k8s_openapi::jiff::Timestamp::now())
+}
+
+impl Operator {
+    /// Writes a status where it differs from the one before.
+    pub async fn write_status<K, S>(
+        &self,
+        resource: &K,
+        before: Option<&S>,
+        status: &S,
+    ) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        S: Serialize + PartialEq,
+    {
+        if before == Some(status) {
+            return Ok(());
+        }
+        let name = resource.name_any();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        match api.patch_status(&name, &parameters, &Patch::Apply(patch)).await {
+            Ok(_) => Ok(()),
+            // It was deleted meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells in an event how a resource is, where that is another thing than before.
+    pub async fn tell<K>(&self, resource: &K, before: &[Condition], state: &State)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let word_of = |kind: &str| {
+            before
+                .iter()
+                .find(|condition| condition.type_ == kind && condition.status == "True")
+                .map(|it| &*it.reason)
+        };
+        let reason = state.reason();
+        match state {
+            State::Ready(_) if word_of(READY).is_none() => {
+                self.event(resource, EventType::Normal, &reason).await;
+            }
+            State::Stalled(_) if word_of(STALLED) != Some(reason.word) => {
+                self.event(resource, EventType::Warning, &reason).await;
+            }
+            State::Reconciling(_) if !reason.word.starts_with("WaitingFor") => {
+                // What is tried again and again is told once.
+                let said = before.iter().any(|condition| condition.reason == reason.word);
+                if !said {
+                    self.event(resource, EventType::Warning, &reason).await;
+                }
+            }
+            State::Ready(_) | State::Stalled(_) | State::Reconciling(_) | State::Paused => {}
+        }
+    }
+
+    /// Tells in an event that something was done.
+    pub async fn event<K: Resource<DynamicType = ()>>(
+        &self,
+        resource: &K,
+        type_: EventType,
+        reason: &Reason,
+    ) {
+        let mut end = reason.sentence.len().min(MAX_NOTE_BYTES);
+        while !reason.sentence.is_char_boundary(end) {
+            end -= 1;
+        }
+        let event = Event {
+            type_,
+            reason: reason.word.to_owned(),
+            note: Some(reason.sentence[..end].to_owned()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &resource.object_ref(&())).await {
+            tracing::warn!(%error, event = reason.word, "an event could not be written");
+        }
+    }
+}

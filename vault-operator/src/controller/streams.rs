@@ -1,0 +1,251 @@
+//! Reconciling a VaultStream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{Selector, SelectorExt};
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+
+use super::owned::{self, stream_name, vault_of};
+use super::report::now;
+use super::vaults::is_routine;
+use super::{Interrupted, Operator, is_paused};
+use crate::api::names::{FINALIZER, RECREATE, lists};
+use crate::api::placement::NamespacesFrom;
+use crate::api::settings::DeletionPolicy;
+use crate::api::status::VaultStreamStatus;
+use crate::api::{MessageVault, VaultStream};
+use crate::conditions::{Reason, State};
+use crate::limits::RECONCILE_PATIENCE;
+use crate::streams::plan::vault_stream_owner;
+
+/// One reconciliation of a stream, and what its status will say.
+struct Work<'a> {
+    operator: &'a Operator,
+    stream: &'a VaultStream,
+    name: String,
+    status: VaultStreamStatus,
+}
+
+/// Reconciles a VaultStream, once.
+pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Result<Action, Infallible> {
+    let begun = operator.env.clock.monotonic();
+    let before = stream.status.clone().unwrap_or_default();
+    let name = stream_name(&stream);
+    let mut work = Work { operator: &operator, stream: &stream, name, status: before.clone() };
+    let outcome = match operator.env.timeout(RECONCILE_PATIENCE, work.run()).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Interrupted::TimedOut),
+    };
+    let uid = stream.uid().unwrap_or_default();
+    let state = match outcome {
+        Ok(Some(state)) => state,
+        Ok(None) => {
+            operator.forget_stream(&stream);
+            return Ok(Action::await_change());
+        }
+        Err(interrupted) => {
+            tracing::warn!(stream = stream.name_any(), namespace = stream.namespace(), why = %interrupted, "not done");
+            interrupted.into_state()
+        }
+    };
+    let status = work.finish(&state);
+    operator.tell(&*stream, &before.conditions, &state).await;
+    let written = operator.write_status(&*stream, stream.status.as_ref(), &status).await;
+    if let Err(error) = &written {
+        tracing::warn!(stream = stream.name_any(), %error, "the status could not be written");
+    }
+    // The status says by then which stream it is now.
+    if written.is_ok()
+        && let State::Ready(_) = state
+        && let Err(error) = operator.drop_annotation(&*stream, RECREATE).await
+    {
+        tracing::warn!(stream = stream.name_any(), %error, "an annotation that was carried out could not be taken off");
+    }
+    operator.metrics.reconciled(
+        "VaultStream",
+        &uid,
+        &state,
+        operator.env.clock.monotonic().saturating_sub(begun),
+    );
+    Ok(Action::requeue(operator.paces.after(&uid, &state, &operator.env)))
+}
+
+impl Work<'_> {
+    /// `None` once the resource is gone.
+    async fn run(&mut self) -> Result<Option<State>, Interrupted> {
+        let (operator, stream) = (self.operator, self.stream);
+        let vault = self.vault().await?;
+        if is_paused(stream) || vault.as_deref().is_some_and(is_paused) {
+            return Ok(Some(State::Paused));
+        }
+        if stream.metadata.deletion_timestamp.is_some() {
+            return self.delete(vault.as_deref()).await;
+        }
+        self.status.stream_name = Some(self.name.clone());
+        let deletes = stream.spec.deletion_policy == DeletionPolicy::Delete;
+        if !deletes {
+            operator.set_finalizer(stream, false).await?;
+        }
+        let Some(vault) = vault else { return Err(Interrupted::State(self.no_vault())) };
+        if vault.metadata.deletion_timestamp.is_some() {
+            return Err(waiting(
+                "WaitingForVault",
+                format!("the MessageVault {} is being deleted", vault.name_any()),
+            ));
+        }
+        self.check_namespace(&vault).await?;
+        let status = vault.status.clone().unwrap_or_default();
+        if status.vault_uid.is_none() {
+            return Err(waiting(
+                "WaitingForVault",
+                format!("the MessageVault {} has not reached its storage yet", vault.name_any()),
+            ));
+        }
+        if deletes {
+            // From here on there may be something to delete. The stream's storage is found through the vault.
+            operator.set_finalizer(stream, true).await?;
+            operator.set_finalizer(&*vault, true).await?;
+        }
+        let open = operator.vaults.open(&vault, false).await?;
+        let again = lists(stream.annotations().get(RECREATE), &self.name);
+        let known = self.status.stream.stream_id.clone();
+        let wanted = owned::wanted(&open, self.owner(), &self.name, &stream.spec.settings, known, again);
+        let routine = !again && is_routine(stream.metadata.generation, &self.status.conditions);
+        if !routine {
+            operator.check_ours(&open, &vault).await?;
+        }
+        let made = operator.make_stream(&open, &vault, &wanted, routine).await?;
+        if let Some(done) = &made.done {
+            operator.event(stream, EventType::Normal, done).await;
+            operator.tell_servers(&vault).await?;
+        }
+        let look = async {
+            match operator.servers_of(&vault).await {
+                Ok((_, servers)) => operator.servers.look(&servers, true).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the vault's pods cannot be listed");
+                    crate::servers::Seen::default()
+                }
+            }
+        };
+        let seen = open.seen(look).await;
+        let seen = seen.streams.as_ref().and_then(|streams| streams.get(&self.name));
+        self.status.stream = owned::stream_status(&made.meta, seen);
+        self.status.last_error = seen.and_then(|seen| seen.trouble.clone());
+        self.status.url = status.endpoint.map(|endpoint| format!("{endpoint}/streams/{}", self.name));
+        Ok(Some(State::Ready(Reason::new("Ready", "the stream is as the resource says"))))
+    }
+
+    fn owner(&self) -> String {
+        vault_stream_owner(&self.stream.namespace().unwrap_or_default(), &self.stream.name_any())
+    }
+
+    async fn vault(&self) -> Result<Option<Arc<MessageVault>>, Interrupted> {
+        let (namespace, name) = vault_of(self.stream);
+        if let Some(vault) = self.operator.known_vaults.get(&ObjectRef::new(&name).within(&namespace)) {
+            return Ok(Some(vault));
+        }
+        let vaults: Api<MessageVault> = Api::namespaced(self.operator.client.clone(), &namespace);
+        match vaults.get_opt(&name).await {
+            Ok(found) => Ok(found.map(Arc::new)),
+            // An operator that watches one namespace may not look into others.
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn no_vault(&self) -> State {
+        let (namespace, name) = vault_of(self.stream);
+        State::Reconciling(Reason::new(
+            "WaitingForVault",
+            format!("there is no MessageVault {name} in the namespace {namespace} yet"),
+        ))
+    }
+
+    async fn check_namespace(&self, vault: &MessageVault) -> Result<(), Interrupted> {
+        let (theirs, ours) =
+            (vault.namespace().unwrap_or_default(), self.stream.namespace().unwrap_or_default());
+        let allowed = match &vault.spec.allowed_namespaces.from {
+            _ if theirs == ours => true,
+            NamespacesFrom::Same => false,
+            NamespacesFrom::All => true,
+            NamespacesFrom::Selector => {
+                let selector = vault.spec.allowed_namespaces.selector.clone().unwrap_or_default();
+                let selector: Selector = selector.try_into().map_err(|_| {
+                    Interrupted::State(State::Stalled(Reason::new(
+                        "InvalidSelector",
+                        format!(
+                            "allowedNamespaces.selector of the MessageVault {} is invalid",
+                            vault.name_any()
+                        ),
+                    )))
+                })?;
+                let namespaces: Api<Namespace> = Api::all(self.operator.client.clone());
+                let namespace = namespaces.get_opt(&ours).await?;
+                namespace.is_some_and(|namespace| selector.matches(namespace.labels()))
+            }
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Interrupted::State(State::Stalled(Reason::new(
+            "NamespaceNotAllowed",
+            format!(
+                "the MessageVault {theirs}/{} takes no streams from the namespace {ours}: its allowedNamespaces would have \
+                 to say so",
+                vault.name_any()
+            ),
+        ))))
+    }
+
+    /// Deletes the stream where the resource says so, then lets it go.
+    async fn delete(&mut self, vault: Option<&MessageVault>) -> Result<Option<State>, Interrupted> {
+        let (operator, stream) = (self.operator, self.stream);
+        if !stream.finalizers().iter().any(|name| name == FINALIZER) {
+            return Ok(None);
+        }
+        if stream.spec.deletion_policy == DeletionPolicy::Delete {
+            let Some(vault) = vault else {
+                let (namespace, name) = vault_of(stream);
+                return Err(Interrupted::State(State::Stalled(Reason::new(
+                    "VaultMissing",
+                    format!(
+                        "the stream cannot be deleted from storage, since the MessageVault {namespace}/{name} is gone: make \
+                         it again, or set deletionPolicy: Retain to keep the messages"
+                    ),
+                ))));
+            };
+            let open = operator.vaults.open(vault, false).await?;
+            operator.check_ours(&open, vault).await?;
+            if let Some(state) = operator.delete_stream(&open, vault, &self.owner(), &self.name).await? {
+                return Ok(Some(state));
+            }
+        }
+        operator.set_finalizer(stream, false).await?;
+        Ok(None)
+    }
+
+    fn finish(mut self, state: &State) -> VaultStreamStatus {
+        let generation = self.stream.metadata.generation;
+        let before = std::mem::take(&mut self.status.conditions);
+        let mut all = state.conditions(&before, generation, &now());
+        all.sort_by(|one, other| one.type_.cmp(&other.type_));
+        self.status.conditions = all;
+        if !matches!(state, State::Paused) {
+            self.status.observed_generation = generation;
+        }
+        if let Some(trouble) = state.trouble() {
+            self.status.last_error = Some(trouble);
+        }
+        self.status
+    }
+}
+
+fn waiting(word: &'static str, sentence: String) -> Interrupted {
+    Interrupted::State(State::Reconciling(Reason::new(word, sentence)))
+}
