@@ -62,18 +62,10 @@ fn apply(cluster: &Cluster) -> String {
     String::from_utf8(said.out).unwrap()
 }
 
-/// What the API server counts up with every change.
+/// What the API server counts up with every change, of the objects in the manifests.
 fn versions(cluster: &Cluster) -> Vec<(String, String)> {
-    let kinds =
-        "namespaces,serviceaccounts,roles,rolebindings,deployments,clusterroles,clusterrolebindings,crds";
-    let namespaced = [
-        "get",
-        kinds,
-        "--namespace=message-vault-system",
-        "--selector=app.kubernetes.io/name=message-vault",
-        "--output=json",
-    ];
-    let said = cluster.kubectl(namespaced).expect(0);
+    let path = workspace("manifests").display().to_string();
+    let said = cluster.kubectl(["get", "--kustomize", &path, "--output=json"]).expect(0);
     let list: Value = serde_json::from_slice(&said.out).unwrap();
     let items = list["items"].as_array().unwrap().iter();
     let versions = items.map(|item| {

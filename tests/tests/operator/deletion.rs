@@ -92,3 +92,20 @@ fn a_stream_whose_vault_is_gone_says_so_and_can_be_kept() {
     until("it goes", SETTLES, || field.get(STREAM, "till").is_none().then_some(()));
     assert!(containers.has("till"), "its messages stay");
 }
+
+#[test]
+fn a_deletion_that_was_given_up_deletes_nothing() {
+    let field = Field::new().start();
+    let mut spec = field.vault(&field.prefix());
+    spec["replicas"] = json!(1);
+    field.apply(VAULT, "events", &spec);
+    field.apply(STREAM, "till", &json!({"vaultRef": {"name": "events"}}));
+    field.until_ready(STREAM, "till");
+    append(&field, "events", "till", "kept");
+    let containers = Containers::of(&field, &field.prefix());
+    containers.change("till", |meta| meta.deleting = true);
+    field.patch(STREAM, "till", &json!({"spec": {"settings": {"codec": "zstd"}}}));
+    field.until_ready(STREAM, "till");
+    assert!(!containers.meta("till").unwrap().deleting, "the owner is there and wants it");
+    assert_eq!(texts(&field, "events", "till"), ["kept"]);
+}

@@ -108,7 +108,11 @@ fn a_vault_that_another_cluster_has_taken_over_is_left_to_it() {
     containers.change_metadata("sys", |metadata| {
         metadata.insert("cluster".to_owned(), "another".to_owned());
     });
-    // It goes first: nobody has looked at the vault since.
+    // The other cluster keeps messages for a time only; here nobody has looked at the vault since.
+    containers.change("till", |meta| meta.settings.retention_seconds = Some(60));
+    field.patch(STREAM, "till", &json!({"spec": {"settings": {"codec": "zstd"}}}));
+    assert_eq!(field.until_stalled(STREAM, "till").0, "AnotherVault");
+    assert_eq!(containers.meta("till").unwrap().settings.retention_seconds, Some(60));
     field.delete(STREAM, "till");
     assert_eq!(field.until_stalled(STREAM, "till").0, "AnotherVault");
     touch(&field, "events", "look");

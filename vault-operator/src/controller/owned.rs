@@ -1,5 +1,6 @@
 //! A stream's container for its owner, a MessageVault or a VaultStream: one code path for both.
 
+use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
 use vault_format::names::{ContainerName, InvalidName};
 use vault_server::log::settings::StreamMeta;
@@ -96,6 +97,7 @@ impl Operator {
         let mut found = open.container(&name, routine).await?;
         let mut released = None;
         let mut old = routine;
+        let mut ours = false;
         for _ in 0..ATTEMPTS {
             let step = plan::plan(wanted, found.as_ref(), released.as_deref());
             match step {
@@ -107,6 +109,11 @@ impl Operator {
                         return Err(Interrupted::State(plan::conflict(&wanted.name, &owner)));
                     }
                     released = Some(owner);
+                    continue;
+                }
+                // Whatever is written: the vault may have become another cluster's since.
+                Step::Create | Step::Change(_) if !std::mem::replace(&mut ours, true) => {
+                    self.check_ours(open, vault).await?;
                     continue;
                 }
                 Step::Create => match carry_out::create(storage, env, &name, wanted).await {
@@ -205,6 +212,27 @@ impl Operator {
                 "the stream {stream} is marked for deletion; the vault's leader carries it out within a minute"
             ),
         ))))
+    }
+
+    /// Sees to it that a stream stays whose owner had begun to delete it and has thought better of it. Where storage is away
+    /// the owner may go all the same.
+    pub async fn keep_stream<K>(&self, resource: &K, vault: &MessageVault, owner: &str, stream: &str)
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let kept = async {
+            let open = self.vaults.open(vault, false).await?;
+            self.check_ours(&open, vault).await?;
+            carry_out::take_mark_off(open.storage(), &container(&open, stream)?, owner).await?;
+            Ok::<(), Interrupted>(())
+        };
+        if let Err(why) = kept.await {
+            let reason = Reason::new(
+                "MayBeDeleted",
+                format!("whether the stream {stream} stays is not certain, if its deletion had begun: {why}"),
+            );
+            self.event(resource, EventType::Warning, &reason).await;
+        }
     }
 
     /// Stops where the vault in storage has become another MessageVault's, in this cluster or another: owners have the same

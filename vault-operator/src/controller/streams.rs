@@ -72,7 +72,16 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    Ok(Action::requeue(operator.paces.after(&uid, &state, &operator.env)))
+    let again = operator.paces.after(&uid, &state, &operator.env);
+    // It may have gone meanwhile, and was forgotten before this was noted of it.
+    if operator
+        .known_streams
+        .get(&ObjectRef::from_obj(&*stream))
+        .is_none_or(|known| known.uid() != stream.uid())
+    {
+        operator.forget_stream(&stream);
+    }
+    Ok(Action::requeue(again))
 }
 
 impl Work<'_> {
@@ -116,9 +125,6 @@ impl Work<'_> {
         let known = self.status.stream.stream_id.clone();
         let wanted = owned::wanted(&open, self.owner(), &self.name, &stream.spec.settings, known, again);
         let routine = !again && is_routine(stream.metadata.generation, &self.status.conditions);
-        if !routine {
-            operator.check_ours(&open, &vault).await?;
-        }
         let made = operator.make_stream(&open, &vault, &wanted, routine).await?;
         if let Some(done) = &made.done {
             operator.event(stream, EventType::Normal, done).await;
@@ -225,6 +231,11 @@ impl Work<'_> {
             if let Some(state) = operator.delete_stream(&open, vault, &self.owner(), &self.name).await? {
                 return Ok(Some(state));
             }
+        }
+        if stream.spec.deletion_policy == DeletionPolicy::Retain
+            && let Some(vault) = vault
+        {
+            operator.keep_stream(stream, vault, &self.owner(), &self.name).await;
         }
         operator.set_finalizer(stream, false).await?;
         Ok(None)

@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use vault_server::storage::StorageError;
 
@@ -93,7 +94,13 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    Ok(Action::requeue(operator.paces.after(&uid, &state, &operator.env)))
+    let again = operator.paces.after(&uid, &state, &operator.env);
+    // It may have gone meanwhile, and was forgotten before this was noted of it.
+    if operator.known_vaults.get(&ObjectRef::from_obj(&*vault)).is_none_or(|known| known.uid() != vault.uid())
+    {
+        operator.forget_vault(&vault);
+    }
+    Ok(Action::requeue(again))
 }
 
 impl Work<'_> {
@@ -149,12 +156,12 @@ impl Work<'_> {
         operator.apply(vault, &objects).await?;
         operator.prune(vault, &objects).await?;
         let streams = self.streams(&open).await?;
+        let rollout = self.observe(&open).await?;
+        self.note_streams(&open, &streams).await;
         let again = vault.annotations().get(RECREATE);
         if streams.iter().all(|(own, made)| made.is_ok() || !lists(again, &own.name)) {
             self.carried_out.push(RECREATE);
         }
-        let rollout = self.observe(&open).await?;
-        self.note_streams(&open, &streams).await;
         let troubled = streams.into_iter().find_map(|(stream, made)| match made {
             Ok(_) => None,
             Err(interrupted) => {
@@ -294,10 +301,15 @@ impl Work<'_> {
         if !vault.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(None);
         }
-        let going: Vec<_> =
-            vault.spec.streams.iter().filter(|own| own.deletion_policy == DeletionPolicy::Delete).collect();
+        let (going, staying): (Vec<_>, Vec<_>) =
+            vault.spec.streams.iter().partition(|own| own.deletion_policy == DeletionPolicy::Delete);
         let mut waiting = None;
-        if !going.is_empty() {
+        // Without a vault in storage there is no stream either.
+        let begun = vault.status.as_ref().is_some_and(|status| status.vault_uid.is_some());
+        for own in staying.into_iter().filter(|_| begun) {
+            operator.keep_stream(vault, vault, &self.owner(), &own.name).await;
+        }
+        if !going.is_empty() && begun {
             let open = operator.vaults.open(vault, true).await?;
             operator.check_ours(&open, vault).await?;
             for own in going {

@@ -100,6 +100,31 @@ pub async fn mark_for_deletion(
     }
 }
 
+/// Takes the mark off again, where it is there: the owner wants the stream to stay.
+pub async fn take_mark_off(
+    storage: &dyn Storage,
+    container: &ContainerName,
+    owner: &str,
+) -> Result<(), StorageError> {
+    let marked = |metadata: &Metadata| {
+        let meta = StreamMeta::from_metadata(metadata).ok();
+        meta.filter(|meta| meta.deleting && meta.owner.as_deref() == Some(owner))
+    };
+    let found = look(storage, container).await?;
+    if found.as_ref().and_then(marked).is_none() {
+        return Ok(());
+    }
+    with_lease(storage, container, async |lease| {
+        let metadata = storage.container_metadata(container).await?;
+        let Some(mut meta) = marked(&metadata) else { return Ok(()) };
+        meta.deleting = false;
+        let mut changed = metadata;
+        meta.write_to(&mut changed);
+        storage.set_container_metadata(container, &changed, &lease).await
+    })
+    .await
+}
+
 /// Deletes a marked stream's container, where no server runs that could.
 pub async fn delete_marked(
     storage: &dyn Storage,

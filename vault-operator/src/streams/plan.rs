@@ -113,7 +113,8 @@ pub fn plan(wanted: &Wanted, found: Option<&Metadata>, released: Option<&str>) -
     {
         return Step::AskAfter(owner.to_owned());
     }
-    if meta.deleting {
+    // A mark of this owner's own is of a deletion that was given up: who deletes the stream does not ask for it here.
+    if meta.deleting && meta.owner.as_ref() != Some(&wanted.owner) {
         return Step::Stop(State::Reconciling(Reason::new(
             "StillDeleting",
             format!("a stream {name} of before is still being deleted"),
@@ -138,10 +139,10 @@ pub fn plan(wanted: &Wanted, found: Option<&Metadata>, released: Option<&str>) -
     }
     // An account that is not written down is the main one, and stays so.
     let settings = Settings { account: meta.settings.account.clone(), ..wanted.settings.clone() };
-    if meta.settings == settings && meta.owner.as_ref() == Some(&wanted.owner) {
+    if meta.settings == settings && meta.owner.as_ref() == Some(&wanted.owner) && !meta.deleting {
         return Step::Nothing(meta);
     }
-    Step::Change(StreamMeta { settings, owner: Some(wanted.owner.clone()), ..meta })
+    Step::Change(StreamMeta { settings, owner: Some(wanted.owner.clone()), deleting: false, ..meta })
 }
 
 /// What to say where another owner has the stream and wants it.
@@ -273,8 +274,11 @@ mod tests {
 
     #[test]
     fn what_is_not_ready_to_be_owned_is_waited_for() {
-        let deleting = StreamMeta { deleting: true, ..meta(Some(OWNER)) };
-        assert_eq!(word(&plan(&wanted(), Some(&found(&deleting)), None)), "StillDeleting");
+        let deleting = StreamMeta { deleting: true, ..meta(Some("messagevault/a/b")) };
+        let released = plan(&wanted(), Some(&found(&deleting)), Some("messagevault/a/b"));
+        assert_eq!(word(&released), "StillDeleting");
+        let given_up = StreamMeta { deleting: true, ..meta(Some(OWNER)) };
+        assert_eq!(plan(&wanted(), Some(&found(&given_up)), None), Step::Change(meta(Some(OWNER))));
         let mut restoring = Metadata::new();
         meta(None).write_unfinished_to(&mut restoring);
         assert_eq!(word(&plan(&wanted(), Some(&restoring), None)), "Restoring");
