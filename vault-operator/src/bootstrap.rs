@@ -60,7 +60,11 @@ fn read(directory: &Path) -> std::io::Result<BTreeMap<String, String>> {
             continue;
         }
         let mut text = String::new();
-        std::fs::File::open(&path)?.take(MAX_BOOTSTRAP_BYTES).read_to_string(&mut text)?;
+        std::fs::File::open(&path)?.take(MAX_BOOTSTRAP_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_BOOTSTRAP_BYTES {
+            let why = format!("{name} has more than {MAX_BOOTSTRAP_BYTES} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+        }
         files.insert(name, text);
     }
     Ok(files)
@@ -108,5 +112,8 @@ mod tests {
         }
         let files = read(directory.path()).unwrap();
         assert_eq!(files.keys().map(String::as_str).collect::<Vec<_>>(), ["a.yaml", "b.yml"]);
+        let long = " ".repeat(usize::try_from(MAX_BOOTSTRAP_BYTES).unwrap() + 1);
+        std::fs::write(directory.path().join("long.yaml"), long).unwrap();
+        assert!(read(directory.path()).unwrap_err().to_string().contains("long.yaml has more than"));
     }
 }

@@ -108,7 +108,7 @@ impl Metrics {
     }
 
     /// A resource is gone.
-    pub fn gone(&self, _kind: &'static str, uid: &str) {
+    pub fn gone(&self, uid: &str) {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
@@ -163,7 +163,7 @@ mod tests {
         metrics.reconciled("VaultStream", "a", &ready, Duration::from_millis(5));
         metrics.reconciled("VaultStream", "b", &ready, Duration::from_millis(5));
         metrics.reconciled("VaultStream", "c", &ready, Duration::from_millis(5));
-        metrics.gone("VaultStream", "c");
+        metrics.gone("c");
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         for line in [
             "messagevault_operator_resources{kind=\"VaultStream\",state=\"ready\"} 2",

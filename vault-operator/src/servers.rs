@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,10 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::desired::INTERNAL_PORT;
 use crate::limits::{MAX_SERVER_ANSWER_BYTES, SERVER_ANSWER, SERVER_REFRESH};
-
-/// The port of the internal listener.
-pub const INTERNAL_PORT: u16 = 8481;
 
 /// Asks servers. Connections are kept.
 #[derive(Clone, Debug)]
@@ -171,11 +168,7 @@ impl Servers {
     }
 
     async fn get<T: DeserializeOwned>(&self, url: String) -> Result<T, NoAnswer> {
-        self.get_within(url, SERVER_ANSWER).await
-    }
-
-    async fn get_within<T: DeserializeOwned>(&self, url: String, limit: Duration) -> Result<T, NoAnswer> {
-        let mut answer = self.http.get(url).timeout(limit).send().await?.error_for_status()?;
+        let mut answer = self.http.get(url).timeout(SERVER_ANSWER).send().await?.error_for_status()?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > MAX_SERVER_ANSWER_BYTES {

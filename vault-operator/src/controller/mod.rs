@@ -145,17 +145,17 @@ impl Operator {
     /// A vault is gone.
     pub fn forget_vault(&self, vault: &MessageVault) {
         self.vaults.close(vault);
-        self.forget("MessageVault", &vault.uid().unwrap_or_default());
+        self.forget(&vault.uid().unwrap_or_default());
     }
 
     /// A VaultStream is gone.
     pub fn forget_stream(&self, stream: &VaultStream) {
-        self.forget("VaultStream", &stream.uid().unwrap_or_default());
+        self.forget(&stream.uid().unwrap_or_default());
     }
 
-    fn forget(&self, kind: &'static str, uid: &str) {
+    fn forget(&self, uid: &str) {
         self.paces.forget(uid);
-        self.metrics.gone(kind, uid);
+        self.metrics.gone(uid);
     }
 
     /// The servers of a vault, by its pods.

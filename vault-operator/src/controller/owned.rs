@@ -18,7 +18,7 @@ use crate::vaults::join::{self, Claimant};
 use crate::vaults::open::OpenVault;
 
 /// How often what another one did between two requests is looked at before it is left for later.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 6;
 
 /// A stream as its owner wants it.
 #[derive(Clone, Debug)]

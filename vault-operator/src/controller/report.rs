@@ -93,10 +93,7 @@ impl Operator {
         type_: EventType,
         reason: &Reason,
     ) {
-        let mut end = reason.sentence.len().min(MAX_NOTE_BYTES);
-        while !reason.sentence.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = reason.sentence.floor_char_boundary(MAX_NOTE_BYTES);
         let event = Event {
             type_,
             reason: reason.word.to_owned(),

@@ -14,7 +14,6 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
 use super::report::now;
@@ -384,10 +383,4 @@ fn not_led(seen: &Seen) -> Option<State> {
         (None, _) => "no server leads yet".to_owned(),
     };
     Some(State::Reconciling(Reason::new("WaitingForLeader", sentence)))
-}
-
-impl From<StorageError> for State {
-    fn from(error: StorageError) -> Self {
-        Interrupted::Storage(error).into_state()
-    }
 }

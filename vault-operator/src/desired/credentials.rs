@@ -20,7 +20,9 @@ const EMULATOR_KEY: &str =
 /// of it are the same with and without the webhook, and the operator needs neither to know.
 const TOKEN_NAME: &str = "azure-identity-token";
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/azure/tokens";
-const TOKEN_AUDIENCE: &str = "api://AzureADTokenExchange";
+
+/// What Entra wants to be the audience of a token of Kubernetes.
+pub const TOKEN_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// What pods and ServiceAccount need of a vault's way into storage.
 #[derive(Default)]

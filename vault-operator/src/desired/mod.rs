@@ -43,7 +43,7 @@ use crate::api::MessageVault;
 
 pub use alerts::RUNBOOKS;
 pub use check::{Unworkable, check};
-pub use credentials::emulator;
+pub use credentials::{TOKEN_AUDIENCE, emulator};
 pub use labels::{access_config_map, internal_service, labels_of_installation, selector};
 pub use service::endpoint;
 

@@ -147,7 +147,8 @@ pub async fn delete_marked(
     Ok(())
 }
 
-async fn with_lease<T>(
+/// Does something while holding the lease on a container, and gives it back.
+pub async fn with_lease<T>(
     storage: &dyn Storage,
     container: &ContainerName,
     work: impl AsyncFnOnce(LeaseId) -> Result<T, StorageError>,

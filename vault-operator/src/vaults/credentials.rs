@@ -15,11 +15,8 @@ use vault_server::storage::azure::{AssertionSource, AzureSettings};
 use crate::api::MessageVault;
 use crate::api::storage::SecretKey;
 use crate::conditions::Reason;
-use crate::desired::emulator;
+use crate::desired::{TOKEN_AUDIENCE, emulator};
 use crate::limits::ASSERTION_SECONDS;
-
-/// What Entra wants to be the audience of a token of Kubernetes.
-const AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// Why storage cannot be opened.
 #[derive(Debug, Error)]
@@ -194,7 +191,7 @@ struct VaultToken {
 impl AssertionSource for VaultToken {
     async fn assertion(&self) -> Result<String, String> {
         let spec = TokenRequestSpec {
-            audiences: Some(vec![AUDIENCE.to_owned()]),
+            audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]),
             expiration_seconds: Some(ASSERTION_SECONDS),
             ..TokenRequestSpec::default()
         };

@@ -10,13 +10,13 @@
 use kube::ResourceExt;
 use vault_format::names::ContainerName;
 use vault_server::election::VAULT_UID;
-use vault_server::storage::{LeaseTarget, Metadata, Storage, StorageError};
+use vault_server::storage::{Metadata, Storage, StorageError};
 
 use super::open::OpenVault;
 use crate::api::MessageVault;
 use crate::api::names::ADOPT;
 use crate::conditions::{Reason, State};
-use crate::limits::CONTAINER_LEASE;
+use crate::streams::carry_out::{look, with_lease};
 use crate::streams::plan::message_vault_owner;
 
 const OWNER: &str = "owner";
@@ -155,29 +155,19 @@ pub async fn check(vault: &OpenVault, claimant: &Claimant) -> Result<Option<Stat
     })
 }
 
-async fn look(storage: &dyn Storage, container: &ContainerName) -> Result<Option<Metadata>, StorageError> {
-    crate::streams::carry_out::look(storage, container).await
-}
-
 async fn claim(
     storage: &dyn Storage,
     container: &ContainerName,
     claimant: &Claimant,
 ) -> Result<(), StorageError> {
-    let target = LeaseTarget::Container(container.clone());
-    let lease = storage.acquire_lease(&target, CONTAINER_LEASE).await?;
-    let outcome = async {
+    with_lease(storage, container, async |lease| {
         let found = storage.container_metadata(container).await?;
         if let Step::Claim(metadata) = plan(claimant, container.as_str(), Some(&found)) {
             storage.set_container_metadata(container, &metadata, &lease).await?;
         }
         Ok(())
-    }
-    .await;
-    if let Err(error) = storage.release_lease(&target, &lease).await {
-        tracing::debug!(%container, %error, "the container's lease is left to run out");
-    }
-    outcome
+    })
+    .await
 }
 
 /// Whether another vault's containers could be taken for this one's.
