@@ -28,6 +28,9 @@ const ACCOUNT: &str = "message-vault-operator";
 /// The namespace that they are installed in.
 const NAMESPACE: &str = "message-vault-system";
 
+/// The Lease by which one operator works.
+pub const LEASE: &str = "message-vault-operator";
+
 /// The kind MessageVault.
 pub const VAULT: &str = "MessageVault";
 /// The kind VaultStream.
@@ -99,6 +102,12 @@ impl Field {
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
         });
         apply_text(&cluster, &binding.to_string());
+        // One that was just made is waited for: it may have been somebody's.
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": LEASE, "namespace": namespace},
+        });
+        apply_text(&cluster, &lease.to_string());
         let kubelet = Kubelet::in_namespaces(&cluster, &[&namespace]);
         let log = cluster.path(&format!("operator-{namespace}.log"));
         let mut field = Self {
@@ -151,15 +160,7 @@ impl Field {
 
     /// Starts the operator, which does not run, and waits until it is ready.
     pub fn start_operator(&mut self) {
-        let before = text(&self.log).len();
-        self.operator = Some(Process::start(self.command(), &self.log).expect("the operator can be started"));
-        self.address = until("the operator listens", LONG, || {
-            let said = text(&self.log)[before..].to_owned();
-            assert!(self.operator.as_mut().and_then(Process::ended).is_none(), "it ended\n{said}");
-            let behind = said.split_once("health and metrics")?.1;
-            let address = behind.split_once("address=")?.1;
-            Some(address.split_whitespace().next()?.trim_matches('"').to_owned())
-        });
+        self.launch_operator(self.command());
         let end = Instant::now() + LONG;
         loop {
             let answer = self.ask("/readyz");
@@ -171,6 +172,19 @@ impl Field {
         }
     }
 
+    /// Starts an operator by its command, while none runs, and waits until it listens.
+    pub fn launch_operator(&mut self, command: Command) {
+        let before = text(&self.log).len();
+        self.operator = Some(Process::start(command, &self.log).expect("the operator can be started"));
+        self.address = until("the operator listens", LONG, || {
+            let said = text(&self.log)[before..].to_owned();
+            assert!(self.operator.as_mut().and_then(Process::ended).is_none(), "it ended\n{said}");
+            let behind = said.split_once("health and metrics")?.1;
+            let address = behind.split_once("address=")?.1;
+            Some(address.split_whitespace().next()?.trim_matches('"').to_owned())
+        });
+    }
+
     /// What the operator answers: status and body.
     pub fn ask(&self, path: &str) -> Result<(u16, String), ureq::Error> {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -178,10 +192,12 @@ impl Field {
         Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
     }
 
-    /// Ends the operator at once, as a crash would.
+    /// Ends the operator at once, as a crash would. The next one need not wait until its Lease has run out: it is known
+    /// to work no more.
     pub fn kill_operator(&mut self) {
         if let Some(mut operator) = self.operator.take() {
             operator.kill();
+            self.patch("Lease", LEASE, &json!({"spec": {"holderIdentity": null}}));
         }
     }
 

@@ -1,9 +1,11 @@
-//! A client that a generator makes of the server's OpenAPI document works.
+//! The server's OpenAPI document is true: a client that a generator makes of it works, and whatever else a generator of
+//! requests makes of it finds nothing that the document does not say.
 
 use std::process::Command;
 
+use vault_tests::access::{AccessFile, token, with_token};
 use vault_tests::clients::{python, scripts};
-use vault_tests::server::{Setup, temporary_directory};
+use vault_tests::server::{Server, Setup, temporary_directory};
 
 fn run(command: &mut Command) -> String {
     let output = command.output().expect("the interpreter was found");
@@ -33,4 +35,51 @@ fn a_generated_client_works() {
     let url = format!("http://{}", server.address());
     let said = run(Command::new(python()).arg("-B").arg(script).arg(&package).arg(url));
     assert_eq!(said.trim(), "all is as it is described");
+}
+
+/// What no schema says, such as which parameters go together, makes a request that looks right and is refused.
+const NOT_CHECKED: &str = "positive_data_acceptance";
+
+/// What is asked for is read at once, and comes to an end.
+const CONFIG: &str = "[parameters]\n\"query.wait\" = 0\n";
+
+/// Has schemathesis send right requests, wrong ones, and such that follow on each other, and judge the answers.
+fn judge(server: &Server, further: &[&str]) {
+    let folder = temporary_directory();
+    std::fs::write(folder.path().join("schemathesis.toml"), CONFIG).unwrap();
+    let url = format!("http://{}/openapi.json", server.address());
+    run(Command::new(python().with_file_name("st"))
+        .current_dir(folder.path())
+        .args(["run", &url, "--checks", "all", "--exclude-checks", NOT_CHECKED, "--max-examples", "60"])
+        .args([
+            "--seed",
+            "1",
+            "--request-timeout",
+            "10",
+            "--no-color",
+            "--header",
+            "Accept: application/json",
+        ])
+        .args(further));
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+    server.client().get("/readyz").expect(200);
+}
+
+#[test]
+fn requests_of_any_kind_are_answered_as_the_document_says() {
+    let directory = temporary_directory();
+    let server = Setup::in_directory(directory.path()).start();
+    server.client().create("orders", 4 << 20);
+    judge(&server, &[]);
+}
+
+#[test]
+fn so_they_are_where_callers_must_say_who_they_are() {
+    let directory = temporary_directory();
+    let file = AccessFile::new(directory.path(), &format!("tokens:\n{}", token("root", &["all:admin"])));
+    let setup = Setup::in_directory(&directory.path().join("data"));
+    let server = setup.with(["--access".into(), file.path().into_os_string()]).start();
+    // It knows that whoever leaves this out, or shows another, must be sent away.
+    judge(&server, &["--header", &format!("Authorization: {}", with_token("root"))]);
 }

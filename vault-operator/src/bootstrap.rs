@@ -22,9 +22,12 @@ const MANAGER: &str = "message-vault-bootstrap";
 /// there no longer is left as it is.
 pub async fn run(client: Client, env: Env, directory: &Path, namespace: &str, stop: &CancellationToken) {
     let mut applied = BTreeMap::new();
+    // What goes on to fail in the same way is told once.
+    let mut failures = BTreeMap::new();
     loop {
         match read(directory) {
             Ok(files) => {
+                failures.remove("");
                 for (name, text) in files {
                     if applied.get(&name) == Some(&text) {
                         continue;
@@ -32,15 +35,26 @@ pub async fn run(client: Client, env: Env, directory: &Path, namespace: &str, st
                     match apply(&client, &text, namespace).await {
                         Ok(count) => {
                             tracing::info!(file = name, count, "applied");
+                            failures.remove(&name);
                             applied.insert(name, text);
                         }
                         Err(error) => {
-                            tracing::warn!(file = name, error = %format!("{error:#}"), "cannot be applied");
+                            let error = format!("{error:#}");
+                            if failures.get(&name) != Some(&error) {
+                                tracing::warn!(file = name, error, "cannot be applied; it is tried again");
+                                failures.insert(name, error);
+                            }
                         }
                     }
                 }
             }
-            Err(error) => tracing::warn!(directory = %directory.display(), %error, "cannot be read"),
+            Err(error) => {
+                let error = error.to_string();
+                if failures.get("") != Some(&error) {
+                    tracing::warn!(directory = %directory.display(), error, "cannot be read; it is tried again");
+                    failures.insert(String::new(), error);
+                }
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

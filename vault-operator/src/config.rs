@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use vault_server::config::LogFormat;
 
 /// The operator of Message Vault: turns MessageVault and VaultStream resources into servers and streams.
@@ -27,6 +27,17 @@ pub enum Command {
     Run(Box<Config>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+}
+
+/// Where the keys are with which tokens of ServiceAccounts are checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum IssuerKeys {
+    /// As the issuer's URL and the API server's discovery say.
+    Auto,
+    /// At the API server, vouched for by the cluster's own authority.
+    InCluster,
+    /// At a public place, vouched for by a public authority.
+    Public,
 }
 
 /// How the operator runs. Every flag can be given as an environment variable.
@@ -54,17 +65,23 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// Work only while holding a Lease, so that several operators may run.
-    #[arg(long, env = "MESSAGEVAULT_OPERATOR_LEADER_ELECT")]
-    pub leader_elect: bool,
+    /// The Lease by which one of several operators works. Operators that look after different namespaces from one
+    /// namespace need different ones.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_OPERATOR_LEASE",
+        value_name = "NAME",
+        default_value = "message-vault-operator"
+    )]
+    pub lease: String,
 
     /// The namespace of the Lease, and of resources in --bootstrap that name none.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "message-vault-system")]
     pub namespace: String,
 
-    /// Who this operator is among several. [default: a random name]
-    #[arg(long, env = "POD_NAME", value_name = "NAME")]
-    pub identity: Option<String>,
+    /// What this operator is called in the Lease, with something random behind it, and in events.
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "vault-operator")]
+    pub identity: String,
 
     /// A directory with files of resources that are applied at the start and when they change.
     #[arg(long, env = "MESSAGEVAULT_OPERATOR_BOOTSTRAP", value_name = "DIRECTORY")]
@@ -73,6 +90,16 @@ pub struct Config {
     /// Who signs the tokens of ServiceAccounts. [default: asked of the API server]
     #[arg(long, env = "MESSAGEVAULT_OPERATOR_CLUSTER_ISSUER", value_name = "URL")]
     pub cluster_issuer: Option<String>,
+
+    /// Where the keys of that issuer are.
+    #[arg(
+        long,
+        env = "MESSAGEVAULT_OPERATOR_CLUSTER_ISSUER_KEYS",
+        value_name = "PLACE",
+        value_enum,
+        default_value_t = IssuerKeys::Auto
+    )]
+    pub cluster_issuer_keys: IssuerKeys,
 
     /// The Entra tenant of workload identities that name none.
     #[arg(long, env = "AZURE_TENANT_ID", value_name = "ID")]
@@ -119,8 +146,8 @@ mod tests {
     #[test]
     fn the_command_is_whole_and_running_is_the_default() {
         Arguments::command().debug_assert();
-        let arguments = Arguments::try_parse_from(["vault-operator", "--leader-elect"]).unwrap();
-        assert!(arguments.command.is_none() && arguments.config.leader_elect);
+        let arguments = Arguments::try_parse_from(["vault-operator", "--lease", "other"]).unwrap();
+        assert!(arguments.command.is_none() && arguments.config.lease == "other");
         let crds = Arguments::try_parse_from(["vault-operator", "crds"]).unwrap();
         assert!(matches!(crds.command, Some(Command::Crds)));
     }

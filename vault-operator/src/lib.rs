@@ -17,16 +17,22 @@
 //! | [`servers`] | asking servers about themselves |
 //! | [`controller`] | reconciling |
 //! | [`bootstrap`] | vaults that come with the installation |
+//! | [`lease`] | of several operators one works |
+//! | [`cluster`] | what is asked of the API server about the cluster |
+//! | [`connection`] | the API server, with time limits |
 //! | [`config`], [`program`], [`health`], [`metrics`], [`limits`] | the program |
 
 pub mod api;
 pub mod bootstrap;
+pub mod cluster;
 pub mod conditions;
 pub mod config;
+pub mod connection;
 pub mod controller;
 pub mod crds;
 pub mod desired;
 pub mod health;
+pub mod lease;
 pub mod limits;
 pub mod metrics;
 pub mod program;

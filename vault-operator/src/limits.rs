@@ -9,6 +9,10 @@ pub const LOOK_JITTER: f64 = 0.2;
 /// `--look-every`: so that one listing serves many streams.
 pub const VIEW_MAY_BE_OLD: f64 = 0.4;
 
+/// How old what is known of a vault's servers may be where something has changed: many streams that are made at once share
+/// a look.
+pub const FRESH_VIEW: Duration = Duration::from_secs(3);
+
 /// How soon something is looked at again that is on its way and of which no watch tells.
 pub const PROGRESS_LOOK: Duration = Duration::from_secs(3);
 
@@ -17,6 +21,13 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(5);
 
 /// The longest wait after failures that may pass by themselves.
 pub const RETRY_LONGEST: Duration = Duration::from_secs(300);
+
+/// The longest such wait at first, while somebody who has just changed something may look on: roles that were granted
+/// come into force within some minutes.
+pub const RETRY_LONGEST_AT_FIRST: Duration = Duration::from_secs(30);
+
+/// How long that holds.
+pub const RETRY_OFTEN_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// How long all that one reconciliation does may take.
 pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(120);
@@ -60,16 +71,49 @@ pub const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
 /// The largest such file.
 pub const MAX_BOOTSTRAP_BYTES: u64 = 1 << 20;
 
-/// How long the lease of the leading operator lasts, in seconds.
-pub const LEASE_SECONDS: i32 = 15;
+/// How long a connection to the API server may take to come about.
+pub const API_CONNECT: Duration = Duration::from_secs(5);
 
-/// How long before its end it is renewed, in seconds.
-pub const LEASE_GRACE_SECONDS: u64 = 5;
+/// How long the API server may take to answer a request in full, and to begin to answer a watch. What comes of a watch is
+/// waited for by the watcher, for some seconds longer than the server lets it last.
+pub const API_ANSWER: Duration = Duration::from_secs(30);
 
-/// How long an operator that never held the lease waits until it takes no part in it any more.
-pub const LEASE_LET_GO: Duration = Duration::from_secs(2);
+/// How long the Lease lasts without being renewed: so long a standby waits before it takes over from an operator that
+/// fell silent. The value of most controllers.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// How long before its Lease can be taken an operator has stopped working that could not renew it: what it has sent by
+/// then has time to arrive, and timers need not be exact.
+pub const LEASE_GRACE: Duration = Duration::from_secs(5);
+
+/// How often the Lease is renewed.
+pub const LEASE_RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// How long one request about the Lease may take.
+pub const LEASE_ANSWER: Duration = Duration::from_secs(3);
+
+/// The wait after one that failed.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// How often a standby looks at the Lease: so soon it takes over after an orderly end.
+pub const LEASE_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long nobody works after a Lease was made where there was none: somebody may have deleted it while it was held, and
+/// by then the holder has noticed or could not renew it.
+pub const LEASE_ANEW: Duration = LEASE.saturating_sub(LEASE_GRACE);
+
+/// How long reconciliations may take to be given up, and the rest of the program to end after them.
+pub const LET_GO: Duration = Duration::from_secs(1);
 
 const _: () = assert!(RETRY_FIRST.as_secs() < RETRY_LONGEST.as_secs());
 const _: () = assert!(VIEW_MAY_BE_OLD < 1.0 - LOOK_JITTER);
 const _: () = assert!(SERVER_REFRESH.as_secs() < RECONCILE_PATIENCE.as_secs());
-const _: () = assert!((LEASE_GRACE_SECONDS as i64) < LEASE_SECONDS as i64);
+const _: () = assert!(API_ANSWER.as_secs() < RECONCILE_PATIENCE.as_secs());
+/// One renewal may fail, and be tried again, before the holder has to stop.
+const _: () = assert!(
+    LEASE_RENEW_EVERY.as_millis() + 2 * LEASE_ANSWER.as_millis() + LEASE_RETRY.as_millis()
+        <= LEASE.as_millis() - LEASE_GRACE.as_millis()
+);
+const _: () = assert!(2 * LET_GO.as_millis() < LEASE_GRACE.as_millis());
+/// A holder that reaches the API server notices that its Lease was deleted.
+const _: () = assert!(LEASE_RENEW_EVERY.as_millis() + LEASE_ANSWER.as_millis() < LEASE_ANEW.as_millis());

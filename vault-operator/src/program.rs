@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::api::ListParams;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client, ResourceExt};
-use kube_lease_manager::LeaseManagerBuilder;
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vault_server::env::Env;
 use vault_server::logging;
@@ -20,25 +18,28 @@ use vault_server::logging;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::{MessageVault, VaultStream};
 use crate::bootstrap;
+use crate::cluster::{Asking, Facts};
 use crate::config::Config;
+use crate::connection::{self, explained};
 use crate::controller::pace::Paces;
 use crate::controller::run::{Stores, scope};
 use crate::controller::{self, Operator};
-use crate::desired::{ClusterIssuer, Options};
+use crate::desired::Options;
 use crate::health::{self, Health};
-use crate::limits::{END_PATIENCE, LEASE_GRACE_SECONDS, LEASE_LET_GO, LEASE_SECONDS, LOOK_AT_FILES_EVERY};
+use crate::lease::{ApiLease, Contender, Held, Lost, Tenure};
+use crate::limits::{END_PATIENCE, LET_GO, LOOK_AT_FILES_EVERY, RETRY_FIRST};
 use crate::metrics::Metrics;
 use crate::servers::Servers;
 use crate::vaults::Vaults;
-
-/// The Lease of the operator that works.
-const LEASE: &str = "message-vault-operator";
 
 /// Runs the operator until it is told to end.
 pub fn run(config: Config) -> anyhow::Result<()> {
     logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_on(config))
+    let outcome = runtime.block_on(run_on(config));
+    // A name that is being looked up, for one, is not waited for.
+    runtime.shutdown_timeout(LET_GO);
+    outcome
 }
 
 async fn run_on(config: Config) -> anyhow::Result<()> {
@@ -54,9 +55,14 @@ async fn run_on(config: Config) -> anyhow::Result<()> {
     let over = CancellationToken::new();
     let health = Health { metrics: Arc::clone(&metrics), why_not_ready };
     let serving = tokio::spawn(health::serve(listener, health, over.clone()));
-    let outcome = work(&config, &metrics, &ready, &stop).await;
+    let env = Env::real();
+    let program = Program { config, env: env.clone(), metrics, ready, stop };
+    let outcome = program.run().await;
     over.cancel();
-    serving.await.context("health and metrics broke down")??;
+    // Somebody who asks slowly does not keep the next operator from its work.
+    if let Ok(served) = env.timeout(LET_GO, serving).await {
+        served.context("health and metrics broke down")??;
+    }
     outcome?;
     tracing::info!("ended");
     Ok(())
@@ -81,208 +87,218 @@ fn end_on_signals(stop: CancellationToken) -> std::io::Result<impl Future<Output
     })
 }
 
-async fn work(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    ready: &watch::Sender<Option<String>>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let env = Env::real();
-    let client = Client::try_default().await.context(
-        "there is no API server: run in a pod with a ServiceAccount, or with a kubeconfig (KUBECONFIG, ~/.kube/config)",
-    )?;
-    if !until_installed(&client, &env, config, ready, stop).await {
-        return Ok(());
-    }
-    let mut lead = match Lead::take(&client, &env, config, ready, stop).await? {
-        Some(lead) => lead,
-        None => return Ok(()),
-    };
-    metrics.set_leading(true);
-    let stores = Stores::default();
-    let operator = Arc::new(operator(client.clone(), &env, config, metrics, &stores).await?);
-    count_requests(&operator);
-    let seen = stores.seen_once();
-    let controllers = CancellationToken::new();
-    let running = {
-        let (operator, controllers, namespace) =
-            (Arc::clone(&operator), controllers.clone(), config.watch_namespace.clone());
-        tokio::spawn(async move {
-            controller::run::run(operator, stores, namespace.as_deref(), &controllers).await;
-        })
-    };
-    let applying = config.bootstrap.clone().map(|directory| {
-        let (client, env, namespace, stop) =
-            (client.clone(), env.clone(), config.namespace.clone(), controllers.clone());
-        tokio::spawn(async move { bootstrap::run(client, env, &directory, &namespace, &stop).await })
-    });
-    ready.send_replace(Some("reading the resources for the first time".to_owned()));
-    let lost = tokio::select! {
-        () = stop.cancelled() => false,
-        () = lead.lost() => true,
-        () = async {
-            seen.await;
-            ready.send_replace(None);
-            tracing::info!("ready");
-            std::future::pending::<()>().await;
-        } => false,
-    };
-    metrics.set_leading(false);
-    ready.send_replace(Some("ending".to_owned()));
-    controllers.cancel();
-    if lost {
-        // Another one may be at work already: nothing more may be changed.
-        anyhow::bail!("the Lease {LEASE} was lost to another operator");
-    }
-    if env.timeout(END_PATIENCE, running).await.is_err() {
-        tracing::warn!(
-            "a reconciliation takes too long; it is left, and taken up again by the next operator"
-        );
-    }
-    if let Some(applying) = applying {
-        applying.await.context("applying files broke down")?;
-    }
-    lead.give_back(&env).await;
-    Ok(())
+/// What the program goes by.
+struct Program {
+    config: Config,
+    env: Env,
+    metrics: Arc<Metrics>,
+    /// Why it is not ready; `None` where it is.
+    ready: watch::Sender<Option<String>>,
+    /// That it is to end.
+    stop: CancellationToken,
 }
 
-/// Waits until the API server knows the kinds; `false` where the program is to end before.
-async fn until_installed(
-    client: &Client,
-    env: &Env,
-    config: &Config,
-    ready: &watch::Sender<Option<String>>,
-    stop: &CancellationToken,
-) -> bool {
-    let namespace = config.watch_namespace.as_deref();
-    let (vaults, streams) =
-        (scope::<MessageVault>(client, namespace), scope::<VaultStream>(client, namespace));
-    let one = ListParams::default().limit(1);
-    loop {
-        let why = match (vaults.list(&one).await, streams.list(&one).await) {
-            (Ok(_), Ok(_)) => return true,
-            (Err(kube::Error::Api(status)), _) | (_, Err(kube::Error::Api(status))) if status.code == 404 => {
-                "the CustomResourceDefinitions of messagevault.io are not installed: run `vault-operator crds | kubectl \
-                 apply --server-side -f -`, or install the chart with crds.enabled"
-                    .to_owned()
-            }
-            (Err(error), _) | (_, Err(error)) => format!("the resources cannot be listed: {error}"),
-        };
-        let news = ready.borrow().as_deref() != Some(why.as_str());
-        if news {
-            tracing::error!("{why}");
-            ready.send_replace(Some(why));
-        }
-        tokio::select! {
-            () = stop.cancelled() => return false,
-            () = env.clock.sleep(LOOK_AT_FILES_EVERY) => {}
-        }
-    }
+/// What works once the Lease is held.
+struct Work {
+    operator: Arc<Operator>,
+    stores: Stores,
+    asking: Asking,
+    options: watch::Sender<Options>,
 }
 
-/// The right to work, where several operators run.
-enum Lead {
-    /// There is but one.
-    Alone,
-    /// By a Lease.
-    Lease {
-        held: watch::Receiver<bool>,
-        keeping: tokio::task::JoinHandle<kube_lease_manager::Result<kube_lease_manager::LeaseManager>>,
-    },
-}
-
-impl Lead {
-    /// Waits for the right to work; `None` where the program is to end before.
-    async fn take(
-        client: &Client,
-        env: &Env,
-        config: &Config,
-        ready: &watch::Sender<Option<String>>,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Option<Self>> {
-        if !config.leader_elect {
-            return Ok(Some(Self::Alone));
+impl Program {
+    async fn run(&self) -> anyhow::Result<()> {
+        let Self { config, env, .. } = self;
+        let (client, api_server) = connection::connect(env).await.map_err(anyhow::Error::from_boxed).context(
+            "there is no API server: run in a pod with a ServiceAccount, or with a kubeconfig (KUBECONFIG, \
+             ~/.kube/config)",
+        )?;
+        if !self.until_installed(&client).await {
+            return Ok(());
         }
-        let mut builder = LeaseManagerBuilder::new(client.clone(), LEASE)
-            .with_namespace(&config.namespace)
-            .with_duration(LEASE_SECONDS.unsigned_abs().into())
-            .with_grace(LEASE_GRACE_SECONDS);
-        if let Some(identity) = &config.identity {
-            builder = builder.with_identity(identity).with_field_manager(identity);
-        }
-        let manager = builder.build().await.with_context(|| {
-            format!("the Lease {LEASE} in the namespace {} cannot be used", config.namespace)
-        })?;
-        let (mut held, keeping) = manager.watch().await;
+        let asking = Asking::new(client.clone(), api_server, config);
+        let Some(facts) = self.until_known(&asking).await else { return Ok(()) };
+        let lease = ApiLease::new(client.clone(), &config.namespace, &config.lease);
+        let contender = Contender::new(Arc::new(lease), env.clone(), &config.identity);
+        let work = self.prepare(client, asking, facts)?;
+        tracing::info!(lease = config.lease, identity = contender.identity(), "waiting for the Lease");
         // A standby is as ready as it can be: a rollout must not wait for it to work.
-        ready.send_replace(None);
-        tracing::info!(lease = LEASE, "waiting for the Lease");
-        let taken = tokio::select! {
-            () = stop.cancelled() => false,
-            taken = held.wait_for(|held| *held) => taken.is_ok(),
+        let Some(held) = contender.take(&self.stop, |trouble| self.tell_of_lease(trouble)).await else {
+            return Ok(());
         };
-        if taken {
-            tracing::info!(lease = LEASE, "this operator works");
-            return Ok(Some(Self::Lease { held, keeping }));
-        }
-        drop(held);
-        // It gives up when nobody listens.
-        let _ = env.timeout(LEASE_LET_GO, keeping).await;
-        Ok(None)
+        tracing::info!(lease = config.lease, "this operator works");
+        self.metrics.set_leading(true);
+        let outcome = self.work(work, held).await;
+        self.metrics.set_leading(false);
+        outcome.with_context(|| format!("the operator has stopped working (Lease {})", config.lease))
     }
 
-    /// Ends when the right is lost.
-    async fn lost(&mut self) {
-        match self {
-            Self::Alone => std::future::pending().await,
-            // Its sender ends when the Lease cannot be kept.
-            Self::Lease { held, .. } => {
-                let _ = held.wait_for(|held| !held).await;
+    fn prepare(&self, client: Client, asking: Asking, facts: Facts) -> anyhow::Result<Work> {
+        let config = &self.config;
+        let stores = Stores::default();
+        let options = watch::Sender::new(Options {
+            server_image: config.server_image.clone(),
+            cluster_issuer: facts.issuer,
+            monitoring: false,
+        });
+        let reporter =
+            Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(config.identity.clone()) };
+        let operator = Arc::new(Operator {
+            cluster: facts.uid,
+            vaults: Vaults::new(
+                client.clone(),
+                self.env.clone(),
+                config.tenant_id.clone(),
+                config.look_every,
+            ),
+            servers: Servers::new()?,
+            known_vaults: stores.vaults(),
+            known_streams: stores.streams(),
+            recorder: Recorder::new(client.clone(), reporter),
+            metrics: Arc::clone(&self.metrics),
+            paces: Paces::new(config.look_every),
+            options: options.subscribe(),
+            env: self.env.clone(),
+            client,
+        });
+        count_requests(&operator);
+        Ok(Work { operator, stores, asking, options })
+    }
+
+    /// Works until it is to end, or until the Lease is lost. Nothing works any more by the end.
+    async fn work(&self, work: Work, mut held: Held) -> anyhow::Result<()> {
+        let seen = work.stores.seen_once();
+        let controllers = CancellationToken::new();
+        let (config, env, tenure) = (self.config.clone(), self.env.clone(), held.tenure());
+        let mut working = tokio::spawn(work.until(config, env, tenure, controllers.clone()));
+        self.tell(Some("reading the resources for the first time".to_owned()));
+        let broken = || anyhow::anyhow!("reconciling broke down; the log says where");
+        let mut wrong: Option<anyhow::Error> = tokio::select! {
+            () = self.stop.cancelled() => None,
+            lost = held.lost() => return self.abandon(held, &working, lost).await,
+            _ = &mut working => Some(broken()),
+            () = async {
+                seen.await;
+                self.tell(None);
+                tracing::info!("ready");
+                std::future::pending::<()>().await;
+            } => None,
+        };
+        self.tell(Some("ending".to_owned()));
+        controllers.cancel();
+        if wrong.is_none() {
+            tokio::select! {
+                lost = held.lost() => return self.abandon(held, &working, lost).await,
+                ended = self.env.timeout(END_PATIENCE, &mut working) => match ended {
+                    Ok(ended) => wrong = ended.is_err().then(broken),
+                    Err(_) => tracing::warn!(
+                        "a reconciliation takes too long; it is left, and taken up again by the next operator"
+                    ),
+                }
+            }
+        }
+        working.abort();
+        if self.env.timeout(LET_GO, held.stop_work()).await.is_ok() {
+            held.give_back().await?;
+        } else {
+            tracing::error!("a reconciliation cannot be stopped; the Lease is left to run out");
+        }
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Gives everything up at once: another operator may be at work already.
+    async fn abandon(&self, held: Held, working: &JoinHandle<()>, lost: Lost) -> anyhow::Result<()> {
+        working.abort();
+        if self.env.timeout(LET_GO, held.stop_work()).await.is_err() {
+            tracing::error!("a reconciliation cannot be stopped; the program ends under it");
+        }
+        Err(lost).context("another operator may work by now")
+    }
+
+    /// Notes why the operator is not ready, or that it is; answers whether that is news.
+    fn tell(&self, why: Option<String>) -> bool {
+        self.ready.send_if_modified(|before| {
+            let news = *before != why;
+            *before = why;
+            news
+        })
+    }
+
+    fn tell_of_lease(&self, trouble: Option<String>) {
+        match trouble {
+            Some(why) => self.tell_trouble(&why),
+            None => {
+                self.tell(None);
             }
         }
     }
 
-    /// Lets another one work, which looks when the Lease would have run out that it saw last.
-    async fn give_back(self, env: &Env) {
-        if let Self::Lease { held, keeping } = self {
-            drop(held);
-            if env.timeout(END_PATIENCE, keeping).await.is_err() {
-                tracing::warn!("the Lease is left to run out");
+    /// Says once what keeps the operator from its work.
+    fn tell_trouble(&self, why: &str) {
+        if self.tell(Some(why.to_owned())) {
+            tracing::error!("{why}");
+        }
+    }
+
+    /// Waits until the API server has said what must be known of the cluster; `None` where the program is to end before.
+    async fn until_known(&self, asking: &Asking) -> Option<Facts> {
+        loop {
+            match asking.facts().await {
+                Ok(facts) => return Some(facts),
+                Err(why) => self.tell_trouble(&why),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = self.env.clock.sleep(RETRY_FIRST) => {}
+            }
+        }
+    }
+
+    /// Waits until the API server knows the kinds; `false` where the program is to end before.
+    async fn until_installed(&self, client: &Client) -> bool {
+        let namespace = self.config.watch_namespace.as_deref();
+        let (vaults, streams) =
+            (scope::<MessageVault>(client, namespace), scope::<VaultStream>(client, namespace));
+        let one = ListParams::default().limit(1);
+        loop {
+            let why = match (vaults.list(&one).await, streams.list(&one).await) {
+                (Ok(_), Ok(_)) => return true,
+                (Err(kube::Error::Api(status)), _) | (_, Err(kube::Error::Api(status))) if status.code == 404 => {
+                    "the CustomResourceDefinitions of messagevault.io are not installed: run `vault-operator crds | \
+                     kubectl apply --server-side -f -`, or install the chart with crds.enabled"
+                        .to_owned()
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    format!("the resources cannot be listed: {}", explained(&error))
+                },
+            };
+            self.tell_trouble(&why);
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = self.env.clock.sleep(LOOK_AT_FILES_EVERY) => {}
             }
         }
     }
 }
 
-async fn operator(
-    client: Client,
-    env: &Env,
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    stores: &Stores,
-) -> anyhow::Result<Operator> {
-    let issuer = match &config.cluster_issuer {
-        Some(url) => Some(url.clone()),
-        None => issuer(&client).await,
-    };
-    let options = Options {
-        server_image: config.server_image.clone(),
-        cluster_issuer: issuer.map(|url| ClusterIssuer { in_cluster: is_in_cluster(&url), url }),
-        monitoring: false,
-    };
-    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: config.identity.clone() };
-    Ok(Operator {
-        cluster: cluster(&client).await,
-        vaults: Vaults::new(client.clone(), env.clone(), config.tenant_id.clone(), config.look_every),
-        servers: Servers::new()?,
-        known_vaults: stores.vaults(),
-        known_streams: stores.streams(),
-        recorder: Recorder::new(client.clone(), reporter),
-        metrics: Arc::clone(metrics),
-        paces: Paces::new(config.look_every),
-        options,
-        env: env.clone(),
-        client,
-    })
+impl Work {
+    /// Works until `stop`, and then until what is under way has ended.
+    async fn until(self, config: Config, env: Env, tenure: Tenure, stop: CancellationToken) {
+        let client = self.operator.client.clone();
+        let namespace = config.watch_namespace.as_deref();
+        let reconciling = controller::run::run(self.operator, self.stores, namespace, &tenure, &stop);
+        let applying = async {
+            if let Some(directory) = &config.bootstrap {
+                let applying = bootstrap::run(client, env.clone(), directory, &config.namespace, &stop);
+                // Where the tenure ends, so does the program.
+                let _ = tenure.during(applying).await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(reconciling, applying) } => {}
+            () = self.asking.follow_issuer(&env, config.look_every, &self.options) => {}
+        }
+    }
 }
 
 fn count_requests(operator: &Arc<Operator>) {
@@ -297,62 +313,4 @@ fn count_requests(operator: &Arc<Operator>) {
         }
         all
     }));
-}
-
-/// Who signs the tokens of this cluster's ServiceAccounts, as the API server says.
-async fn issuer(client: &Client) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Discovery {
-        issuer: String,
-    }
-    let request = http::Request::get("/.well-known/openid-configuration").body(Vec::new()).ok()?;
-    match client.request::<Discovery>(request).await {
-        Ok(found) => Some(found.issuer),
-        Err(error) => {
-            tracing::warn!(%error, "the API server does not say who signs the tokens of ServiceAccounts");
-            None
-        }
-    }
-}
-
-/// Whether an issuer's keys are to be had from within the cluster alone: its name is no public one.
-fn is_in_cluster(url: &str) -> bool {
-    let host = url.strip_prefix("https://").unwrap_or(url);
-    let host = host.split(['/', ':']).next().unwrap_or_default();
-    host.parse::<std::net::IpAddr>().is_ok()
-        || host.starts_with('[')
-        || !host.contains('.')
-        || host.starts_with("kubernetes.default")
-        || host.ends_with(".local")
-}
-
-/// What tells this cluster from others.
-async fn cluster(client: &Client) -> Option<String> {
-    match Api::<Namespace>::all(client.clone()).get("kube-system").await {
-        Ok(namespace) => namespace.uid(),
-        Err(error) => {
-            tracing::warn!(%error, "this cluster cannot be told from others: the namespace kube-system cannot be read");
-            None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn public_issuers_are_told_from_those_of_the_cluster() {
-        for url in [
-            "https://kubernetes.default.svc.cluster.local",
-            "https://kubernetes.default.svc",
-            "https://10.0.0.1:6443",
-            "https://[::1]:1",
-        ] {
-            assert!(is_in_cluster(url), "{url}");
-        }
-        for url in ["https://westeurope.oic.prod-aks.azure.com/t/i/", "https://issuer.example"] {
-            assert!(!is_in_cluster(url), "{url}");
-        }
-    }
 }

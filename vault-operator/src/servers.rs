@@ -37,6 +37,7 @@ pub struct SeenStream {
     name: String,
     /// The stream's id.
     pub id: String,
+    condition: Condition,
     /// What is wrong with it, in a sentence.
     pub trouble: Option<String>,
     /// The first offset that is kept.
@@ -45,6 +46,28 @@ pub struct SeenStream {
     pub next_offset: Option<u64>,
     /// Bytes from the first segment to the end.
     pub bytes: Option<u64>,
+}
+
+/// A stream's condition, as far as it matters whether somebody must do something about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Condition {
+    Corrupt,
+    DataMissing,
+    TwoAccounts,
+    FormatTooNew,
+    /// It is well, or waits for storage, which passes.
+    #[serde(other)]
+    Other,
+}
+
+impl SeenStream {
+    /// Why the stream cannot be used until somebody does something about it, in a sentence.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let is_well = self.condition == Condition::Other;
+        (!is_well).then(|| self.trouble.clone().unwrap_or_else(|| "see the servers' logs".to_owned()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -155,6 +178,18 @@ impl Servers {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// The id of a stream whose container some server misses; `None` where none does.
+    pub async fn missing(&self, servers: &[Server], stream: &str) -> Option<String> {
+        let ask =
+            |server: &Server| self.get::<Page>(server.url(&format!("/streams?limit=1&prefix={stream}")));
+        // The first of those that begin with the name is the one of the name, if there is one.
+        let found =
+            join_all(servers.iter().map(ask)).await.into_iter().flatten().flat_map(|page| page.streams);
+        let mut missing =
+            found.filter(|found| found.name == stream && found.condition == Condition::DataMissing);
+        missing.next().map(|found| found.id)
     }
 
     /// Tells all servers to list the containers now; answers how many have.

@@ -42,12 +42,12 @@ pub struct Config {
     )]
     pub prefix: Prefix,
 
-    /// Another storage account in which streams may live; can be given several times, or with commas between. Let in by
-    /// `AZURE_STORAGE_CONNECTION_STRING_<NAME>`, or by the identity.
+    /// Another storage account in which streams may live, by its name or the URL of its blob service; can be given several
+    /// times, or with commas between. Let in by `AZURE_STORAGE_CONNECTION_STRING_<NAME>`, or by the identity.
     #[arg(
         long = "account",
         env = "MESSAGEVAULT_ACCOUNT",
-        value_name = "NAME",
+        value_name = "NAME OR URL",
         value_delimiter = ',',
         help_heading = "Storage"
     )]

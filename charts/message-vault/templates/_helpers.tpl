@@ -91,7 +91,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Which servers there are, and where.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
+  verbs: [list]
 # With workload identity it goes to storage as the vault's own ServiceAccount.
 - apiGroups: [""]
   resources: [serviceaccounts/token]

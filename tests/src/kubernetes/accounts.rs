@@ -10,7 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, url_of};
 use crate::wait::{LONG, until};
 
 /// What a file is called that names a server and who asks it.
@@ -82,9 +82,15 @@ impl Cluster {
     /// A file for programs that are to be a ServiceAccount. It stays while the cluster does.
     #[must_use]
     pub fn kubeconfig_for(&self, namespace: &str, account: &str) -> PathBuf {
+        self.kubeconfig_by(self.port(), namespace, account)
+    }
+
+    /// The same for programs that are to take another way, by a port of this machine that leads to the API server.
+    #[must_use]
+    pub fn kubeconfig_by(&self, port: u16, namespace: &str, account: &str) -> PathBuf {
         let token = self.token(namespace, account, None);
-        let path = self.path(&format!("kubeconfig-{namespace}-{account}"));
-        let text = kubeconfig(&self.url(), &self.ca(), namespace, &json!({"token": token}));
+        let path = self.path(&format!("kubeconfig-{namespace}-{account}-{port}"));
+        let text = kubeconfig(&url_of(port), &self.ca(), namespace, &json!({"token": token}));
         std::fs::write(&path, text).expect("there is room for a small file");
         path
     }

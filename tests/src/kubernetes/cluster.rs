@@ -259,7 +259,8 @@ impl Drop for Cluster {
     }
 }
 
-fn url_of(port: u16) -> String {
+/// The API server, or a way to it, at a port of this machine.
+pub(super) fn url_of(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 

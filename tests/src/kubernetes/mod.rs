@@ -7,6 +7,7 @@
 //! | [`cluster`] | the control plane: start, stop and start the API server, namespaces, clients |
 //! | [`accounts`] | who may ask: clients and files with tokens of ServiceAccounts |
 //! | [`tools`] | `kubectl` and Helm |
+//! | [`gate`] | a way to the API server that can be shut |
 //! | [`kubelet`] | nodes: pods run as processes of this machine |
 //! | [`authority`] | the cluster's certificates and keys |
 //! | [`process`] | a process with a log that ends with its value |
@@ -17,11 +18,13 @@
 pub mod accounts;
 pub mod authority;
 pub mod cluster;
+pub mod gate;
 pub mod kubelet;
 pub mod parts;
 pub mod process;
 pub mod tools;
 
 pub use cluster::Cluster;
+pub use gate::Gate;
 pub use kubelet::Kubelet;
 pub use tools::Helm;

@@ -87,6 +87,8 @@ fn the_schema_knows_the_fields_of_the_spec() {
 
 #[test]
 fn the_chart_grants_the_operator_what_the_manifests_grant() {
+    // The Lease is called what the operator is.
+    let named = json!({ "fullnameOverride": "message-vault" });
     let rules = |documents: &[Value]| {
         let mut rules = BTreeSet::new();
         for role in of_kind(documents, "ClusterRole").into_iter().chain(of_kind(documents, "Role")) {
@@ -96,7 +98,7 @@ fn the_chart_grants_the_operator_what_the_manifests_grant() {
         }
         rules
     };
-    let chart = documents(&rendered(Helm::Four, &json!({ "replicas": 2 })));
+    let chart = documents(&rendered(Helm::Four, &named));
     assert_eq!(rules(&chart), rules(&documents(&read("manifests/rbac.yaml"))));
     let pod = |documents: &[Value]| {
         let deployments = of_kind(documents, "Deployment");
@@ -109,7 +111,7 @@ fn the_chart_grants_the_operator_what_the_manifests_grant() {
         spec["serviceAccountName"] = json!(null);
         (image.as_str().unwrap().split(':').next().unwrap().to_owned(), spec)
     };
-    let chart = documents(&rendered(Helm::Four, &json!({})));
+    let chart = documents(&rendered(Helm::Four, &named));
     assert_eq!(pod(&chart), pod(&documents(&read("manifests/operator.yaml"))));
 }
 

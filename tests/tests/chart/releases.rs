@@ -62,12 +62,14 @@ fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_vaults_stay()
         let deployment = "deployment/mv-message-vault-operator";
         assert!(get(&cluster, deployment, image).ends_with(":0.2.0"));
         assert_eq!(get(&cluster, deployment, "{.spec.strategy.type}"), "RollingUpdate");
-        assert_eq!(get(&cluster, "role/mv-message-vault-operator-lease", "{.rules[0].verbs[0]}"), "create");
+        let role = "role/mv-message-vault-operator-lease";
+        assert_eq!(get(&cluster, role, "{.rules[0].verbs[0]}"), "create");
+        assert_eq!(get(&cluster, role, "{.rules[1].resourceNames[0]}"), "mv-message-vault-operator");
 
         let _ = release(&cluster, version, &["rollback", "mv", "1"], &json!({}));
         assert!(get(&cluster, deployment, image).ends_with(":0.1.0"));
         assert_eq!(get(&cluster, deployment, "{.spec.strategy.type}"), "Recreate");
-        assert_eq!(get(&cluster, "role/mv-message-vault-operator-lease", "{.kind}"), "");
+        assert_eq!(get(&cluster, role, "{.rules[0].verbs[0]}"), "create", "one alone takes the Lease too");
 
         let with_vault = json!({ "vault": {
             "create": true,

@@ -40,6 +40,7 @@ fn variants() -> Vec<(&'static str, Value)> {
                 "imagePullSecrets": [{ "name": "registry" }],
                 "fullnameOverride": "vaults",
                 "clusterIssuer": "https://issuer.example/",
+                "clusterIssuerKeys": "public",
                 "workloadIdentity": {
                     "enabled": true,
                     "clientId": "00000000-1111-2222-3333-444444444444",

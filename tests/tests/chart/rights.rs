@@ -73,11 +73,15 @@ fn secrets_are_read_in_the_namespaces_that_are_named_and_one_namespace_may_be_al
         let kind = document["kind"].as_str().unwrap();
         kind.contains("Role") && !document["metadata"]["labels"].to_string().contains("aggregate-to")
     });
-    let text: Vec<_> = rights.map(|document| document.to_string()).collect();
+    let mut text: Vec<_> = rights.map(|document| document.to_string()).collect();
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "system" } });
+    text.insert(0, namespace.to_string());
     let _ = cluster.kubectl_in(&text.join("\n---\n"), ["apply", "--filename=-"]).expect(0);
     let one = "system:serviceaccount:system:one-operator";
     assert!(may(&cluster, one, "get", "secrets", &named) && !may(&cluster, one, "get", "secrets", &other));
     assert!(!may(&cluster, one, "list", "secrets", &named));
+    let lease = "leases.coordination.k8s.io/one-operator";
+    assert!(may(&cluster, one, "update", lease, "system") && !may(&cluster, one, "update", lease, &named));
     for what in ["deployments.apps", "messagevaults.messagevault.io", "services"] {
         assert!(may(&cluster, one, "list", what, &named), "{what}");
         assert!(!may(&cluster, one, "list", what, &other), "{what}");

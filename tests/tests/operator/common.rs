@@ -8,7 +8,7 @@ use vault_format::names::ContainerName;
 use vault_server::env::Env;
 use vault_server::log::settings::StreamMeta;
 use vault_server::storage::azure::{AzureSettings, AzureStorage};
-use vault_server::storage::{LeaseTarget, Metadata, Storage, StorageError};
+use vault_server::storage::{BlobName, LeaseTarget, Metadata, Storage, StorageError};
 use vault_tests::client::Client;
 use vault_tests::message::Message;
 use vault_tests::operator::{Field, SETTLES, VAULT};
@@ -155,6 +155,17 @@ impl<'a> Containers<'a> {
             change(&mut metadata);
             self.storage.set_container_metadata(&self.name(name), &metadata, &lease).await.unwrap();
             self.storage.release_lease(&target, &lease).await.unwrap();
+        });
+    }
+
+    /// Deletes what is in a stream's container.
+    pub(crate) fn empty(&self, stream: &str) {
+        let container = self.name(stream);
+        self.field.cluster.block_on(async {
+            for entry in self.storage.list_blobs(&container, "").await.unwrap() {
+                let blob = BlobName { container: container.clone(), name: entry.name };
+                self.storage.delete_blob(&blob, None).await.unwrap();
+            }
         });
     }
 

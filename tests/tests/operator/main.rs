@@ -8,6 +8,7 @@ mod common;
 mod deletion;
 mod drift;
 mod invalid;
+mod lease;
 mod life;
 mod operators;
 mod owners;

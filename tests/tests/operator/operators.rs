@@ -1,14 +1,11 @@
-//! Operators that end, in order or at once, and two of them.
+//! Operators that end, in order or at once.
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::json;
-use vault_tests::kubernetes::process::{Process, text};
-use vault_tests::operator::{Field, SETTLES, STREAM, VAULT};
-use vault_tests::wait::until;
+use vault_tests::operator::{Field, STREAM, VAULT};
 
-use crate::common::{append, touch};
+use crate::common::append;
 
 #[test]
 fn crashes_in_the_middle_of_everything_leave_nothing_behind() {
@@ -51,41 +48,5 @@ fn it_ends_in_order_when_it_is_told_to() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(field.log().trim_end().ends_with("ended"), "{}", field.log());
     field.start_operator();
-    field.until_ready(VAULT, "events");
-}
-
-#[test]
-fn of_two_operators_one_works_and_the_other_takes_over() {
-    let mut field = Field::new().flag("--leader-elect").start();
-    let mut spec = field.vault(&field.prefix());
-    spec["replicas"] = json!(1);
-    field.apply(VAULT, "events", &spec);
-    field.until_ready(VAULT, "events");
-    let log = field.cluster.path(&format!("second-{}.log", field.namespace));
-    let mut second = Process::start(field.command(), &log).unwrap();
-    until("the second operator waits", SETTLES, || {
-        text(&log).contains("waiting for the Lease").then_some(())
-    });
-    assert!(field.ask("/metrics").unwrap().1.contains("messagevault_operator_leading 1"));
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(!text(&log).contains("this operator works"), "{}", text(&log));
-
-    let killed = Instant::now();
-    field.kill_operator();
-    until("the second takes over", SETTLES, || text(&log).contains("this operator works").then_some(()));
-    assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
-    touch(&field, "events", "second");
-    field.until_ready(VAULT, "events");
-    // A standby again. It looks when the Lease would have run out that it saw.
-    field.start_operator();
-    let before = field.log().matches("this operator works").count();
-    let ended = Instant::now();
-    second.signal(Signal::TERM);
-    assert_eq!(until("the second ends", SETTLES, || second.ended()).code(), Some(0), "{}", text(&log));
-    until("the first takes over", SETTLES, || {
-        (field.log().matches("this operator works").count() > before).then_some(())
-    });
-    assert!(ended.elapsed() < Duration::from_secs(25), "{:?}", ended.elapsed());
-    touch(&field, "events", "first");
     field.until_ready(VAULT, "events");
 }

@@ -81,4 +81,13 @@ fn a_connection_string_must_be_there_readable_and_right() {
     field.until_ready(VAULT, "events");
     append(&field, "events", "orders", "after");
     assert_eq!(texts(&field, "events", "orders"), ["before", "after"]);
+
+    // It may not lead to another account: the messages would stay behind.
+    assert_eq!(field.get(VAULT, "events").unwrap()["status"]["account"], "devstoreaccount1");
+    put_secret(&field, &good.replace("AccountName=devstoreaccount1", "AccountName=another"));
+    until_stalled(
+        "InvalidStorage",
+        &["is in the storage account devstoreaccount1, and this leads to another"],
+    );
+    assert_eq!(pods(&field, "events").len(), 1, "its server goes on");
 }

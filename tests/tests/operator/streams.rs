@@ -1,10 +1,11 @@
 //! What becomes of streams' containers that somebody changes or deletes.
 
 use serde_json::json;
+use vault_tests::client::Client;
 use vault_tests::operator::{Field, SETTLES, STREAM, VAULT};
 use vault_tests::wait::until;
 
-use crate::common::{Containers, any, append, client, events, ips, status, texts, touch};
+use crate::common::{Containers, any, append, client, events, ips, pods, status, texts, touch};
 
 /// A vault with the stream `orders` of its own, and the VaultStream `till`, both with a message.
 fn started() -> Field {
@@ -82,7 +83,10 @@ fn lost_data_is_never_made_again_but_where_somebody_says_so() {
         for part in ["is gone from storage; appends are refused", "mvctl restore"] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(message.contains(&format!("annotate messagevault.io/recreate: {stream} to")), "{message}");
+        let hint =
+            format!("annotate {}/{name} in", if kind == VAULT { "messagevault" } else { "vaultstream" });
+        assert!(message.contains(&hint), "{message}");
+        assert!(message.contains(&format!("with messagevault.io/recreate: {stream} to")), "{message}");
         assert!(!containers.has(stream), "{stream} must not begin anew by itself");
         until("an event tells of it", SETTLES, || {
             events(&field, name, "DataMissing").first().filter(|note| note.contains(stream)).map(|_| ())
@@ -97,6 +101,12 @@ fn lost_data_is_never_made_again_but_where_somebody_says_so() {
     }
     // Another restart of everything changes nothing of that; then somebody says what is to be done.
     field.annotate(VAULT, "events", "messagevault.io/recreate", Some("other, orders"));
+    until("an event tells of the name that is none", SETTLES, || {
+        events(&field, "events", "UnknownStream")
+            .first()
+            .filter(|note| note.contains("no other;"))
+            .map(|_| ())
+    });
     field.annotate(STREAM, "till", "messagevault.io/recreate", Some("till"));
     for (kind, name, stream, before) in
         [(VAULT, "events", "orders", ids[0]), (STREAM, "till", "till", ids[1])]
@@ -118,6 +128,71 @@ fn lost_data_is_never_made_again_but_where_somebody_says_so() {
     touch_till(&field, 3600);
     let (reason, _) = field.until_stalled(STREAM, "till");
     assert_eq!(reason, "DataMissing");
+}
+
+#[test]
+fn what_servers_miss_does_not_begin_anew_for_a_resource_that_knows_nothing_of_it() {
+    let field = started();
+    let containers = Containers::of(&field, &field.prefix());
+    for stream in ["orders", "till"] {
+        containers.delete(stream);
+    }
+    touch(&field, "events", "lost");
+    touch_till(&field, 7200);
+    for (kind, name) in [(VAULT, "events"), (STREAM, "till")] {
+        assert_eq!(field.until_stalled(kind, name).0, "DataMissing");
+    }
+    // Their leader knows by its next listing, which comes once a minute by itself.
+    for ip in ips(&field, "events") {
+        let internal = Client::new(format!("{ip}:8481").parse().unwrap());
+        internal.send("POST", "/refresh", &[], Some(b"")).unwrap().expect(200);
+    }
+    field.delete(STREAM, "till");
+    field.until_gone(STREAM, "till");
+    field.apply(STREAM, "till", &json!({"vaultRef": {"name": "events"}}));
+    field.patch(VAULT, "events", &json!({"spec": {"streams": []}}));
+    until("the vault has no stream of its own", SETTLES, || {
+        field.get(VAULT, "events").unwrap()["status"]["streams"].is_null().then_some(())
+    });
+    field.patch(VAULT, "events", &json!({"spec": {"streams": [{"name": "orders"}]}}));
+    for (kind, name, stream) in [(VAULT, "events", "orders"), (STREAM, "till", "till")] {
+        let (reason, message) = field.until_stalled(kind, name);
+        assert_eq!(reason, "DataMissing", "{message}");
+        assert!(!containers.has(stream), "{stream} must not begin anew");
+    }
+}
+
+#[test]
+fn a_stream_that_its_leader_holds_back_is_not_ready() {
+    let field = started();
+    let containers = Containers::of(&field, &field.prefix());
+    for stream in ["orders", "till"] {
+        containers.empty(stream);
+    }
+    let old = pods(&field, "events");
+    for pod in &old {
+        field.delete("Pod", pod);
+    }
+    until("other servers serve", SETTLES, || {
+        let now = pods(&field, "events");
+        (now.len() == 2 && ips(&field, "events").len() == 2 && !now.iter().any(|pod| old.contains(pod)))
+            .then_some(())
+    });
+    for (kind, name, stream) in [(VAULT, "events", "orders"), (STREAM, "till", "till")] {
+        // Nobody has looked at the stream yet.
+        let path = format!("/streams/{stream}/messages?from=earliest");
+        until("it is known to be damaged", SETTLES, || {
+            let answer = any(&field, "events").send("GET", &path, &[], None).ok()?;
+            (answer.status == 500).then_some(())
+        });
+        touch(&field, "events", stream);
+        touch_till(&field, 100 + stream.len() as u64);
+        let message = until("it is stalled", SETTLES, || {
+            let (reason, message) = field.until_stalled(kind, name);
+            (reason == "StreamTroubled").then_some(message)
+        });
+        assert!(message.contains(&format!("the stream {stream} is held back: ")), "{message}");
+    }
 }
 
 #[test]

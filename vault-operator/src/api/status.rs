@@ -18,6 +18,9 @@ pub struct MessageVaultStatus {
     /// The vault in storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vault_uid: Option<String>,
+    /// The name of the storage account that the vault is in, which cannot become another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Where applications call it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

@@ -20,7 +20,11 @@ use serde::{Deserialize, Serialize};
         .message("with workloadIdentity the endpoint must begin with https://, because tokens go over TLS only"),
     validation = Rule::new("!has(self.accounts) || self.accounts.size() == 0 || has(self.workloadIdentity)")
         .message("further accounts go with workloadIdentity alone"),
-    validation = Rule::new("has(self.account) == has(oldSelf.account) && (!has(self.account) || self.account == oldSelf.account)")
+    validation = Rule::new("!has(self.accounts) || self.accounts.all(it, it.startsWith('https://') == has(self.endpoint))")
+        .message("further accounts are named as the main one is: by their names with account, by https URLs with endpoint"),
+    validation = Rule::new("!has(oldSelf.accounts) || oldSelf.accounts.all(it, has(self.accounts) && it in self.accounts)")
+        .message("accounts can be added and not taken out: streams live in them"),
+    validation = Rule::new("!has(oldSelf.account) || (has(self.account) && self.account == oldSelf.account)")
         .message("account cannot be changed: the messages stay where they are; make another MessageVault and copy the streams with mvctl"),
     validation = Rule::new("has(self.endpoint) == has(oldSelf.endpoint) && (!has(self.endpoint) || self.endpoint == oldSelf.endpoint)")
         .message("endpoint cannot be changed: the messages stay where they are; make another MessageVault and copy the streams with mvctl"),
@@ -29,7 +33,7 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct Storage {
     /// The name of the storage account, for Azure's public cloud. It must be a general-purpose v2 account without
-    /// hierarchical namespace.
+    /// hierarchical namespace. It can be added later, and not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[a-z0-9]{3,24}$"))]
     pub account: Option<String>,
@@ -37,10 +41,14 @@ pub struct Storage {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400), regex(pattern = "^https?://[^?#@ ]+$"))]
     pub endpoint: Option<String>,
-    /// Further storage accounts, by name, in which streams may live (`settings.account` of a stream). One account has
-    /// its own limits of throughput.
+    /// Further storage accounts in which streams may live (`settings.account` of a stream, by its name), each with limits
+    /// of throughput of its own. With `account` they are named, with `endpoint` these are URLs as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(regex(pattern = "^[a-z0-9]{3,24}$")))]
+    #[schemars(
+        length(max = 32),
+        inner(length(max = 400), regex(pattern = "^([a-z0-9]{3,24}|https://[^?#@ ]+)$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub accounts: Vec<String>,
     /// What the names of the vault's containers begin with. No two vaults of an account may have prefixes of which one
     /// begins the other.

@@ -65,10 +65,10 @@ pub struct VaultStreamSpec {
 #[serde(rename_all = "camelCase")]
 pub struct VaultRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 50))]
+    #[schemars(length(min = 1, max = 50), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Its namespace; that of the VaultStream when left out. The vault's `allowedNamespaces` must allow it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
 }

@@ -108,6 +108,16 @@ fn a_vault_that_makes_no_sense_is_refused_with_what_to_do() {
             json!({"accounts": ["two"], "secretRef": {"name": "s"}}),
             "go with workloadIdentity alone",
         ),
+        (
+            "/spec/storage",
+            json!({"account": "shop", "accounts": ["https://two.blob.core.windows.net"], "workloadIdentity": identity}),
+            "named as the main one is",
+        ),
+        (
+            "/spec/storage",
+            json!({"endpoint": "https://x.y", "accounts": ["two"], "workloadIdentity": identity}),
+            "named as the main one is",
+        ),
         ("/spec/access", json!({}), "say who may use the vault"),
         ("/spec/access", json!({"anonymous": true, "usersSecretRef": {"name": "u"}}), "lets everybody in"),
         (
@@ -148,6 +158,16 @@ fn what_says_where_messages_are_stays() {
     ] {
         let said = refused(&with(&vault(), path, put), Some(&vault())).unwrap_or_default();
         assert!(said.contains(says), "{path}: {said}");
+    }
+    let unnamed = with(&vault(), "/spec/storage", json!({"secretRef": {"name": "s"}}));
+    let named = with(&unnamed, "/spec/storage/account", json!("shop"));
+    assert_eq!(refused(&named, Some(&unnamed)), None, "it is said where it is");
+    assert!(refused(&unnamed, Some(&named)).unwrap_or_default().contains("account cannot be changed"));
+    let accounts = |all: Value| with(&vault(), "/spec/storage/accounts", all);
+    assert_eq!(refused(&accounts(json!(["two", "three"])), Some(&accounts(json!(["three"])))), None);
+    for fewer in [json!([]), json!(["two"])] {
+        let said = refused(&accounts(fewer), Some(&accounts(json!(["two", "three"])))).unwrap_or_default();
+        assert!(said.contains("not taken out"), "{said}");
     }
     assert_eq!(refused(&with(&vault(), "/spec/replicas", json!(3)), Some(&vault())), None);
     let identity =

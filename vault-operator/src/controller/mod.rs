@@ -36,6 +36,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
+use tokio::sync::watch;
 use vault_server::env::Env;
 use vault_server::storage::StorageError;
 
@@ -53,8 +54,8 @@ use crate::vaults::credentials::CannotOpen;
 pub struct Operator {
     /// The API server.
     pub client: Client,
-    /// What holds for all vaults.
-    pub options: Options,
+    /// What holds for all vaults. It changes when the cluster's issuer does.
+    pub options: watch::Receiver<Options>,
     /// The uid of `kube-system`, where it could be read.
     pub cluster: Option<String>,
     /// Clock and randomness.
@@ -142,6 +143,12 @@ pub fn is_paused(resource: &impl kube::Resource) -> bool {
 }
 
 impl Operator {
+    /// What holds for all vaults now.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.options.borrow().clone()
+    }
+
     /// A vault is gone.
     pub fn forget_vault(&self, vault: &MessageVault) {
         self.vaults.close(vault);

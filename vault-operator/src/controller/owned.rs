@@ -82,14 +82,24 @@ pub fn stream_status(meta: &StreamMeta, seen: Option<&SeenStream>) -> StreamStat
     }
 }
 
+/// How a stream is that its leader holds back; `None` where it does not.
+#[must_use]
+pub fn troubled(name: &str, meta: &StreamMeta, seen: Option<&SeenStream>) -> Option<State> {
+    let seen = seen.filter(|seen| seen.id == meta.id.to_string())?;
+    Some(State::Stalled(Reason::new(
+        "StreamTroubled",
+        format!("the stream {name} is held back: {}", seen.fault()?),
+    )))
+}
+
 impl Operator {
     /// Makes a stream's container what its owner wants. A `routine` look may be some minutes old where it shows that all
-    /// is well.
+    /// is well. What servers know of a stream that is missing is noted in `wanted`.
     pub async fn make_stream(
         &self,
         open: &OpenVault,
         vault: &MessageVault,
-        wanted: &Wanted,
+        wanted: &mut Wanted,
         routine: bool,
     ) -> Result<Made, Interrupted> {
         let name = container(open, &wanted.name)?;
@@ -114,6 +124,11 @@ impl Operator {
                 // Whatever is written: the vault may have become another cluster's since.
                 Step::Create | Step::Change(_) if !std::mem::replace(&mut ours, true) => {
                     self.check_ours(open, vault).await?;
+                    // The resource that knew the stream may be gone, and this be another one.
+                    if step == Step::Create && wanted.known.is_none() {
+                        let (_, servers) = self.servers_of(vault).await?;
+                        wanted.known = self.servers.missing(&servers, &wanted.name).await;
+                    }
                     continue;
                 }
                 Step::Create => match carry_out::create(storage, env, &name, wanted).await {

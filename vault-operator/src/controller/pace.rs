@@ -7,7 +7,9 @@ use std::time::Duration;
 use vault_server::env::Env;
 
 use crate::conditions::State;
-use crate::limits::{LOOK_JITTER, PROGRESS_LOOK, RETRY_FIRST, RETRY_LONGEST};
+use crate::limits::{
+    LOOK_JITTER, PROGRESS_LOOK, RETRY_FIRST, RETRY_LONGEST, RETRY_LONGEST_AT_FIRST, RETRY_OFTEN_FOR,
+};
 
 /// How long each resource that is not ready has been found in the same state.
 pub struct Paces {
@@ -21,6 +23,8 @@ struct Pace {
     word: &'static str,
     /// How many waits it has been so.
     times: u32,
+    /// Since when it has not been ready, on the monotonic clock.
+    since: Duration,
     /// When the last of them ends, on the monotonic clock.
     due: Duration,
 }
@@ -44,19 +48,21 @@ impl Paces {
         let mut map = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(state, State::Ready(_) | State::Paused) {
             map.remove(uid);
-            return wait(self.look_every, state, 0, dice);
+            return wait(self.look_every, state, 0, RETRY_LONGEST, dice);
         }
         let word = state.reason().word;
-        let pace = map.entry(uid.to_owned()).or_insert(Pace { word, times: 0, due: now });
+        let pace = map.entry(uid.to_owned()).or_insert(Pace { word, times: 0, since: now, due: now });
         if pace.word != word {
             // It went on: what comes next has not been waited for yet.
-            *pace = Pace { word, times: 0, due: now };
+            *pace = Pace { word, times: 0, due: now, ..*pace };
         }
         // Looks that changes call for come as they come, and tell nothing of how long it takes.
         if pace.times == 0 || now >= pace.due {
             pace.times = pace.times.saturating_add(1);
         }
-        let wait = wait(self.look_every, state, pace.times, dice);
+        let recent = now.saturating_sub(pace.since) < RETRY_OFTEN_FOR;
+        let longest = if recent { RETRY_LONGEST_AT_FIRST } else { RETRY_LONGEST };
+        let wait = wait(self.look_every, state, pace.times, longest, dice);
         pace.due = now.saturating_add(wait);
         wait
     }
@@ -68,9 +74,8 @@ impl Paces {
 }
 
 /// How long to wait after a resource was found in a state for the `times`th time in a row; `dice` from 0 to 1.
-fn wait(look_every: Duration, state: &State, times: u32, dice: f64) -> Duration {
-    let doubled =
-        |first: Duration| first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(RETRY_LONGEST);
+fn wait(look_every: Duration, state: &State, times: u32, longest: Duration, dice: f64) -> Duration {
+    let doubled = |first: Duration| first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(longest);
     let wait = match state {
         State::Ready(_) | State::Paused => look_every,
         State::Reconciling(reason) if reason.word.starts_with("WaitingFor") => doubled(PROGRESS_LOOK),
@@ -92,19 +97,26 @@ mod tests {
 
     #[test]
     fn failures_back_off_from_five_seconds_to_five_minutes() {
-        let waits: Vec<_> = (1..10)
-            .map(|times| wait(LOOK_EVERY, &state("StorageUnreachable"), times, 0.5).as_secs())
-            .collect();
-        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        assert_eq!(wait(LOOK_EVERY, &state("StorageUnreachable"), u32::MAX, 1.0).as_secs(), 360);
-        assert_eq!(wait(LOOK_EVERY, &state("WaitingForServers"), 1, 0.5), PROGRESS_LOOK);
+        let (paces, away) = (Paces::new(LOOK_EVERY), state("StorageUnreachable"));
+        let (mut now, mut waits) = (Duration::ZERO, Vec::new());
+        while now < 2 * RETRY_OFTEN_FOR {
+            let wait = paces.after_at("a", &away, now, 0.5);
+            waits.push(wait.as_secs());
+            now += wait;
+        }
+        // Roles that were just granted work within minutes, and somebody waits for that.
+        assert_eq!(waits[..5], [5, 10, 20, 30, 30]);
+        assert_eq!(waits[waits.len() - 3..], [300, 300, 300]);
+        let wait = |times, dice| wait(LOOK_EVERY, &away, times, RETRY_LONGEST, dice);
+        assert_eq!(wait(u32::MAX, 1.0).as_secs(), 360);
+        assert_eq!(wait(4, 0.5).as_secs(), 40);
     }
 
     #[test]
     fn success_and_progress_begin_anew() {
         let (paces, away) = (Paces::new(LOOK_EVERY), state("StorageUnreachable"));
         let mut now = Duration::ZERO;
-        for expected in [5, 10, 20, 40, 80] {
+        for expected in [5, 10, 20, 30, 30] {
             let wait = paces.after_at("a", &away, now, 0.5);
             assert_eq!(wait.as_secs(), expected);
             now += wait;

@@ -32,15 +32,28 @@ impl Operator {
         self.patch_metadata(resource, metadata).await
     }
 
-    /// Takes an annotation off that was carried out.
-    pub async fn drop_annotation<K>(&self, resource: &K, name: &str) -> Result<(), kube::Error>
+    /// Takes an annotation off that was carried out, or leaves what of it is still to be done. One that somebody has
+    /// changed meanwhile says something new, and stays.
+    pub async fn set_annotation<K>(
+        &self,
+        resource: &K,
+        name: &str,
+        rest: Option<String>,
+    ) -> Result<(), kube::Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        if !resource.annotations().contains_key(name) {
+        let known = resource.annotations().get(name);
+        if known.is_none() || known == rest.as_ref() {
             return Ok(());
         }
-        self.patch_metadata(resource, json!({"annotations": {name: null}})).await
+        let api: Api<K> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let Some(now) = api.get_opt(&resource.name_any()).await? else { return Ok(()) };
+        if now.annotations().get(name) != known {
+            return Ok(());
+        }
+        let version = now.resource_version();
+        self.patch_metadata(resource, json!({"annotations": {name: rest}, "resourceVersion": version})).await
     }
 
     async fn patch_metadata<K>(&self, resource: &K, metadata: serde_json::Value) -> Result<(), kube::Error>
@@ -60,6 +73,6 @@ impl Operator {
     pub async fn options_for(&self, vault: &MessageVault) -> Result<Options, kube::Error> {
         let wants = &vault.spec.monitoring;
         let monitoring = (wants.service_monitor || wants.rules) && self.monitoring().await?;
-        Ok(Options { monitoring, ..self.options.clone() })
+        Ok(Options { monitoring, ..self.options() })
     }
 }

@@ -1,5 +1,6 @@
 //! Running the controllers: what is watched, and what a change of it calls for.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, controller, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::owned::vault_of;
 use super::{Operator, streams, vaults};
 use crate::api::names::FIELD_MANAGER;
 use crate::api::{MessageVault, VaultStream};
+use crate::lease::Tenure;
 use crate::limits::{DEBOUNCE, STREAMS_AT_ONCE, VAULTS_AT_ONCE};
 
 /// Resources of one namespace, or of all.
@@ -97,8 +100,14 @@ impl Stores {
     }
 }
 
-/// Reconciles until `stop`; then what is under way ends first.
-pub async fn run(operator: Arc<Operator>, stores: Stores, namespace: Option<&str>, stop: &CancellationToken) {
+/// Reconciles until `stop`; then what is under way ends first. What is still under way when the tenure ends is dropped.
+pub async fn run(
+    operator: Arc<Operator>,
+    stores: Stores,
+    namespace: Option<&str>,
+    tenure: &Tenure,
+    stop: &CancellationToken,
+) {
     let Stores { vaults: (vault_store, vault_writer), streams: (stream_store, stream_writer), seen } = stores;
     let [vaults_seen, streams_seen] = seen;
     let client = &operator.client;
@@ -113,6 +122,7 @@ pub async fn run(operator: Arc<Operator>, stores: Stores, namespace: Option<&str
         vault_store,
     );
     let vaults = owns_all(vaults, client, namespace)
+        .reconcile_all_on(changes(operator.options.clone()))
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(VAULTS_AT_ONCE))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
 
@@ -141,9 +151,27 @@ pub async fn run(operator: Arc<Operator>, stores: Stores, namespace: Option<&str
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(STREAMS_AT_ONCE))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
 
-    let vaults = drain(vaults.run(vaults::reconcile, nothing_fails, Arc::clone(&operator)));
-    let streams = drain(streams.run(streams::reconcile, nothing_fails, Arc::clone(&operator)));
+    // Each reconciliation is a task of its own, and has to end with the tenure by itself.
+    let held = tenure.clone();
+    let vault = move |vault, operator| guarded(held.clone(), vaults::reconcile(vault, operator));
+    let vaults = drain(vaults.run(vault, nothing_fails, Arc::clone(&operator)));
+    let held = tenure.clone();
+    let stream = move |stream, operator| guarded(held.clone(), streams::reconcile(stream, operator));
+    let streams = drain(streams.run(stream, nothing_fails, Arc::clone(&operator)));
     tokio::join!(vaults, streams);
+}
+
+/// A reconciliation, as long as the tenure lasts.
+async fn guarded(
+    tenure: Tenure,
+    reconciliation: impl Future<Output = Result<controller::Action, Infallible>>,
+) -> Result<controller::Action, Infallible> {
+    tenure.during(reconciliation).await.unwrap_or_else(|| Ok(controller::Action::await_change()))
+}
+
+/// Something for each change.
+fn changes<T: Send + Sync + 'static>(of: watch::Receiver<T>) -> impl Stream<Item = ()> + Send {
+    futures::stream::unfold(of, async |mut of| of.changed().await.ok().map(|()| ((), of)))
 }
 
 /// Adds what belongs to vaults: its changes call for their owner.
@@ -196,12 +224,11 @@ fn concerns_streams(vault: &MessageVault) -> Option<u64> {
     vault.metadata.deletion_timestamp.is_some().hash(&mut hasher);
     status.and_then(|status| status.vault_uid.as_ref()).hash(&mut hasher);
     status.and_then(|status| status.endpoint.as_ref()).hash(&mut hasher);
+    streams::is_another_vaults(vault).is_some().hash(&mut hasher);
     Some(hasher.finish())
 }
 
-async fn drain<T>(
-    results: impl Stream<Item = Result<T, controller::Error<std::convert::Infallible, watcher::Error>>>,
-) {
+async fn drain<T>(results: impl Stream<Item = Result<T, controller::Error<Infallible, watcher::Error>>>) {
     let told = results.for_each(|result| {
         match result {
             Ok(_) => {}
@@ -215,10 +242,6 @@ async fn drain<T>(
 }
 
 /// Reconciliations say in the resource's status what is wrong, and when to look again.
-fn nothing_fails<K>(
-    _resource: Arc<K>,
-    error: &std::convert::Infallible,
-    _operator: Arc<Operator>,
-) -> controller::Action {
+fn nothing_fails<K>(_resource: Arc<K>, error: &Infallible, _operator: Arc<Operator>) -> controller::Action {
     match *error {}
 }

@@ -19,9 +19,10 @@ use crate::api::placement::NamespacesFrom;
 use crate::api::settings::DeletionPolicy;
 use crate::api::status::VaultStreamStatus;
 use crate::api::{MessageVault, VaultStream};
-use crate::conditions::{Reason, State};
+use crate::conditions::{Reason, STALLED, State};
 use crate::limits::RECONCILE_PATIENCE;
 use crate::streams::plan::vault_stream_owner;
+use crate::vaults::join::ANOTHER_VAULT;
 
 /// One reconciliation of a stream, and what its status will say.
 struct Work<'a> {
@@ -62,7 +63,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
     // The status says by then which stream it is now.
     if written.is_ok()
         && let State::Ready(_) = state
-        && let Err(error) = operator.drop_annotation(&*stream, RECREATE).await
+        && let Err(error) = operator.set_annotation(&*stream, RECREATE, None).await
     {
         tracing::warn!(stream = stream.name_any(), %error, "an annotation that was carried out could not be taken off");
     }
@@ -108,6 +109,12 @@ impl Work<'_> {
             ));
         }
         self.check_namespace(&vault).await?;
+        if let Some(why) = is_another_vaults(&vault) {
+            return Err(Interrupted::State(State::Stalled(Reason::new(
+                ANOTHER_VAULT,
+                format!("the MessageVault {}: {why}", vault.name_any()),
+            ))));
+        }
         let status = vault.status.clone().unwrap_or_default();
         if status.vault_uid.is_none() {
             return Err(waiting(
@@ -123,9 +130,11 @@ impl Work<'_> {
         let open = operator.vaults.open(&vault, false).await?;
         let again = lists(stream.annotations().get(RECREATE), &self.name);
         let known = self.status.stream.stream_id.clone();
-        let wanted = owned::wanted(&open, self.owner(), &self.name, &stream.spec.settings, known, again);
+        let mut wanted = owned::wanted(&open, self.owner(), &self.name, &stream.spec.settings, known, again);
         let routine = !again && is_routine(stream.metadata.generation, &self.status.conditions);
-        let made = operator.make_stream(&open, &vault, &wanted, routine).await?;
+        let made = operator.make_stream(&open, &vault, &mut wanted, routine).await;
+        self.status.stream.stream_id = wanted.known;
+        let made = made?;
         if let Some(done) = &made.done {
             operator.event(stream, EventType::Normal, done).await;
             operator.tell_servers(&vault).await?;
@@ -139,12 +148,14 @@ impl Work<'_> {
                 }
             }
         };
-        let seen = open.seen(look).await;
+        let seen = open.seen(routine, look).await;
         let seen = seen.streams.as_ref().and_then(|streams| streams.get(&self.name));
+        let troubled = owned::troubled(&self.name, &made.meta, seen);
         self.status.stream = owned::stream_status(&made.meta, seen);
         self.status.last_error = seen.and_then(|seen| seen.trouble.clone());
         self.status.url = status.endpoint.map(|endpoint| format!("{endpoint}/streams/{}", self.name));
-        Ok(Some(State::Ready(Reason::new("Ready", "the stream is as the resource says"))))
+        let ready = || State::Ready(Reason::new("Ready", "the stream is as the resource says"));
+        Ok(Some(troubled.unwrap_or_else(ready)))
     }
 
     fn owner(&self) -> String {
@@ -255,6 +266,14 @@ impl Work<'_> {
         }
         self.status
     }
+}
+
+/// Why a vault has nothing to say about its storage any more, where that is so.
+#[must_use]
+pub fn is_another_vaults(vault: &MessageVault) -> Option<&str> {
+    let conditions = &vault.status.as_ref()?.conditions;
+    let stalled = conditions.iter().find(|it| it.type_ == STALLED && it.status == "True")?;
+    (stalled.reason == ANOTHER_VAULT).then_some(&stalled.message)
 }
 
 fn waiting(word: &'static str, sentence: String) -> Interrupted {

@@ -14,6 +14,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
+use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
 use super::report::now;
@@ -21,7 +22,7 @@ use super::{Interrupted, Operator, is_paused, rollout};
 use crate::api::names::{ADOPT, FINALIZER, RECREATE, VAULT_LABEL, lists};
 use crate::api::placement::NamespacesFrom;
 use crate::api::settings::DeletionPolicy;
-use crate::api::status::{MessageVaultStatus, OwnedStreamStatus};
+use crate::api::status::{MessageVaultStatus, OwnedStreamStatus, StreamStatus};
 use crate::api::vault::VaultOwnedStream;
 use crate::api::{MessageVault, VaultStream};
 use crate::conditions::{READY, Reason, STORAGE_REACHABLE, State, condition};
@@ -42,8 +43,16 @@ struct Work<'a> {
     status: MessageVaultStatus,
     /// Whether the storage account answered, and what.
     storage: Option<(bool, Reason)>,
-    /// Annotations that were carried out.
-    carried_out: Vec<&'static str>,
+    /// Annotations that were carried out, and what of each is still to be done.
+    carried_out: Vec<(&'static str, Option<String>)>,
+}
+
+/// A stream of `spec.streams` and what became of it.
+struct Own {
+    stream: VaultOwnedStream,
+    /// Its id, where it is known.
+    known: Option<String>,
+    made: Result<Made, Interrupted>,
 }
 
 /// Reconciles a vault, once.
@@ -82,8 +91,8 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
         tracing::warn!(vault = vault.name_any(), %error, "the status could not be written");
     }
     // The status says by then which vault and streams they are now.
-    for annotation in carried_out.into_iter().filter(|_| written.is_ok()) {
-        if let Err(error) = operator.drop_annotation(&*vault, annotation).await {
+    for (annotation, rest) in carried_out.into_iter().filter(|_| written.is_ok()) {
+        if let Err(error) = operator.set_annotation(&*vault, annotation, rest).await {
             tracing::warn!(vault = vault.name_any(), annotation, %error, "it was carried out and cannot be taken off");
         }
     }
@@ -112,7 +121,9 @@ impl Work<'_> {
         if vault.metadata.deletion_timestamp.is_some() {
             return self.delete().await;
         }
-        operator.set_finalizer(vault, self.wants_finalizer()).await?;
+        // Before the vault is joined there is nothing in storage that could have to be deleted.
+        let joined = self.status.vault_uid.is_some();
+        operator.set_finalizer(vault, joined && self.wants_finalizer()).await?;
         let open = operator.vaults.open(vault, true).await?;
         self.check_access()?;
         let known = self.status.vault_uid.clone();
@@ -135,7 +146,9 @@ impl Work<'_> {
                 return Err(Interrupted::State(state));
             }
             Err(error) => {
-                self.storage = Some((false, Reason::new("NoAnswer", error.to_string())));
+                let refused = matches!(error, StorageError::Refused(_));
+                let word = if refused { "Refused" } else { "NoAnswer" };
+                self.storage = Some((false, Reason::new(word, error.to_string())));
                 // What can be done and seen without storage is done and told all the same. Before the vault in storage is
                 // known servers are not wanted; those that there are stay.
                 if known.is_some() {
@@ -149,31 +162,18 @@ impl Work<'_> {
         };
         self.storage = answered();
         self.status.vault_uid = Some(uid.clone());
+        self.status.account = Some(open.main_account().to_owned());
+        if !joined {
+            operator.set_finalizer(vault, self.wants_finalizer()).await?;
+        }
         // One that stayed would take the vault back from whoever adopts it later.
-        self.carried_out.push(ADOPT);
+        self.carried_out.push((ADOPT, None));
         let objects = desired(vault, &options, &facts(Some(uid)));
         operator.apply(vault, &objects).await?;
         operator.prune(vault, &objects).await?;
         let streams = self.streams(&open).await?;
         let rollout = self.observe(&open).await?;
-        self.note_streams(&open, &streams).await;
-        let again = vault.annotations().get(RECREATE);
-        if streams.iter().all(|(own, made)| made.is_ok() || !lists(again, &own.name)) {
-            self.carried_out.push(RECREATE);
-        }
-        let troubled = streams.into_iter().find_map(|(stream, made)| match made {
-            Ok(_) => None,
-            Err(interrupted) => {
-                let state = interrupted.into_state();
-                let Reason { word, sentence } = state.reason();
-                let reason = Reason::new(word, format!("stream {}: {sentence}", stream.name));
-                Some(if matches!(state, State::Stalled(_)) {
-                    State::Stalled(reason)
-                } else {
-                    State::Reconciling(reason)
-                })
-            }
-        });
+        let troubled = self.note_streams(&open, streams).await;
         let ready = || State::Ready(Reason::new("Ready", "all servers are ready, and one leads"));
         Ok(Some(troubled.or(rollout).unwrap_or_else(ready)))
     }
@@ -205,39 +205,59 @@ impl Work<'_> {
 
     /// What the CRD's rules cannot see.
     fn check_access(&self) -> Result<(), Interrupted> {
-        check(self.vault, &self.operator.options).map_err(|unworkable| {
+        check(self.vault, &self.operator.options()).map_err(|unworkable| {
             Interrupted::State(State::Stalled(Reason::new("InvalidAccess", unworkable.to_string())))
         })
     }
 
     /// Makes the containers of `spec.streams`, and tells servers of what changed.
-    async fn streams(
-        &self,
-        open: &OpenVault,
-    ) -> Result<Vec<(VaultOwnedStream, Result<Made, Interrupted>)>, Interrupted> {
+    async fn streams(&mut self, open: &OpenVault) -> Result<Vec<Own>, Interrupted> {
         let (operator, vault) = (self.operator, self.vault);
         let routine = is_routine(vault.metadata.generation, &self.status.conditions);
         let recreate = vault.annotations().get(RECREATE);
-        let all = vault.spec.streams.iter().cloned().map(|own| {
-            let known = self.status.streams.iter().find(|seen| seen.name == own.name);
+        let all = vault.spec.streams.iter().cloned().map(|stream| {
+            let known = self.status.streams.iter().find(|seen| seen.name == stream.name);
             let known = known.and_then(|seen| seen.stream.stream_id.clone());
-            let again = lists(recreate, &own.name);
-            let wanted = owned::wanted(open, self.owner(), &own.name, &own.settings, known, again);
+            let again = lists(recreate, &stream.name);
+            let mut wanted = owned::wanted(open, self.owner(), &stream.name, &stream.settings, known, again);
             async move {
-                let made = operator.make_stream(open, vault, &wanted, routine && !again).await;
-                (own, made)
+                let made = operator.make_stream(open, vault, &mut wanted, routine && !again).await;
+                Own { stream, known: wanted.known, made }
             }
         });
         let mut all: Vec<_> = stream::iter(all).buffer_unordered(STREAMS_AT_ONCE).collect().await;
-        all.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-        let done: Vec<_> = all.iter().filter_map(|(_, made)| made.as_ref().ok()?.done.clone()).collect();
+        all.sort_by(|one, other| one.stream.name.cmp(&other.stream.name));
+        let done: Vec<_> = all.iter().filter_map(|own| own.made.as_ref().ok()?.done.clone()).collect();
         for reason in &done {
             operator.event(vault, EventType::Normal, reason).await;
         }
         if !done.is_empty() {
             operator.tell_servers(vault).await?;
         }
+        self.note_recreated(&all).await;
         Ok(all)
+    }
+
+    /// Which streams are still to begin anew, of those that the annotation lists.
+    async fn note_recreated(&mut self, all: &[Own]) {
+        let Some(listed) = self.vault.annotations().get(RECREATE) else { return };
+        let (mut rest, mut unknown) = (Vec::new(), Vec::new());
+        for name in listed.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match all.iter().find(|own| own.stream.name == name) {
+                Some(own) if own.made.is_ok() => {}
+                Some(_) => rest.push(name),
+                None => unknown.push(name),
+            }
+        }
+        if !unknown.is_empty() {
+            let unknown = unknown.join(", ");
+            let sentence = format!(
+                "messagevault.io/recreate: spec.streams has no {unknown}; a VaultStream has an annotation of its own"
+            );
+            let reason = Reason::new("UnknownStream", sentence);
+            self.operator.event(self.vault, EventType::Warning, &reason).await;
+        }
+        self.carried_out.push((RECREATE, (!rest.is_empty()).then(|| rest.join(","))));
     }
 
     /// Looks at Deployment, pods and servers; answers what is still on its way.
@@ -262,36 +282,32 @@ impl Work<'_> {
         Ok(state)
     }
 
-    /// What the status says of the vault's own streams. What is not known now stays as it was.
-    async fn note_streams(
-        &mut self,
-        open: &OpenVault,
-        all: &[(VaultOwnedStream, Result<Made, Interrupted>)],
-    ) {
+    /// What the status says of the vault's own streams, and what is wrong with the first of them that is not well. What is
+    /// not known now stays as it was.
+    async fn note_streams(&mut self, open: &OpenVault, all: Vec<Own>) -> Option<State> {
         // It was noted a moment ago.
-        let seen = open.seen(async { Seen::default() }).await;
+        let seen = open.seen(true, async { Seen::default() }).await;
         let before = std::mem::take(&mut self.status.streams);
-        self.status.streams = all
-            .iter()
-            .map(|(own, made)| {
-                let old = before.iter().find(|seen| seen.name == own.name).cloned().unwrap_or_default();
-                match made {
-                    Ok(made) => {
-                        let seen = seen.streams.as_ref().and_then(|streams| streams.get(&own.name));
-                        OwnedStreamStatus {
-                            name: own.name.clone(),
-                            stream: owned::stream_status(&made.meta, seen),
-                            last_error: seen.and_then(|seen| seen.trouble.clone()),
-                        }
-                    }
-                    Err(error) => OwnedStreamStatus {
-                        name: own.name.clone(),
-                        last_error: Some(error.to_string()),
-                        ..old
-                    },
+        let mut troubled = None;
+        for Own { stream: VaultOwnedStream { name, .. }, known, made } in all {
+            let (stream, last_error, trouble) = match made {
+                Ok(made) => {
+                    let seen = seen.streams.as_ref().and_then(|streams| streams.get(&name));
+                    let last_error = seen.and_then(|seen| seen.trouble.clone());
+                    let trouble = owned::troubled(&name, &made.meta, seen);
+                    (owned::stream_status(&made.meta, seen), last_error, trouble)
                 }
-            })
-            .collect();
+                Err(error) => {
+                    let old = before.iter().find(|seen| seen.name == name);
+                    let old = old.map(|seen| seen.stream.clone()).unwrap_or_default();
+                    let last_error = Some(error.to_string());
+                    (StreamStatus { stream_id: known, ..old }, last_error, Some(of_stream(&name, error)))
+                }
+            };
+            self.status.streams.push(OwnedStreamStatus { name, stream, last_error });
+            troubled = troubled.or(trouble);
+        }
+        troubled
     }
 
     /// Deletes the streams that go with the vault, then lets it go.
@@ -362,6 +378,14 @@ impl Work<'_> {
         }
         self.status
     }
+}
+
+/// What keeps a vault's own stream from being made is what the vault waits for.
+fn of_stream(name: &str, why: Interrupted) -> State {
+    let state = why.into_state();
+    let Reason { word, sentence } = state.reason();
+    let reason = Reason::new(word, format!("stream {name}: {sentence}"));
+    if matches!(state, State::Stalled(_)) { State::Stalled(reason) } else { State::Reconciling(reason) }
 }
 
 /// Whether nothing has changed since the resource was found ready: then a look may be some minutes old.

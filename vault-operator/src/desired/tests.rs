@@ -57,7 +57,7 @@ fn full() -> Value {
         "image": "registry.example/message-vault-server@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "storage": {
             "endpoint": "https://mystorage.blob.core.usgovcloudapi.net",
-            "accounts": ["mystorage2", "mystorage3"],
+            "accounts": ["https://mystorage2.blob.core.usgovcloudapi.net", "https://mystorage3.blob.core.usgovcloudapi.net"],
             "prefix": "orders-",
             "workloadIdentity": {
                 "clientId": "22222222-2222-2222-2222-222222222222",

@@ -25,7 +25,7 @@ pub struct Wanted {
     pub owner: String,
     /// What the stream is to be like; its account is always set.
     pub settings: Settings,
-    /// The stream's id, where it was seen before.
+    /// The stream's id, where it was seen before, by this owner or by a server that misses it.
     pub known: Option<String>,
     /// Whether it may begin anew where its data is missing.
     pub recreate: bool,
@@ -86,7 +86,8 @@ pub fn plan(wanted: &Wanted, found: Option<&Metadata>, released: Option<&str>) -
         return match &wanted.known {
             Some(id) if !wanted.recreate => missing(format!(
                 "the container of the stream {name} (id {id}) is gone from storage; appends are refused. Restore it \
-                 (soft delete, mvctl restore), or annotate messagevault.io/recreate: {name} to begin anew at offset 0"
+                 (soft delete, mvctl restore), or annotate {} with messagevault.io/recreate: {name} to begin anew at offset 0",
+                resource(&wanted.owner)
             )),
             _ => Step::Create,
         };
@@ -123,8 +124,9 @@ pub fn plan(wanted: &Wanted, found: Option<&Metadata>, released: Option<&str>) -
     let id = meta.id.to_string();
     if let Some(known) = wanted.known.as_ref().filter(|known| **known != id && !wanted.recreate) {
         return missing(format!(
-            "the container of {name} holds another stream (id {id}) than before ({known}). If that is right, annotate \
-             messagevault.io/recreate: {name} to go on with it"
+            "the container of {name} holds another stream (id {id}) than before ({known}). If that is right, annotate {} \
+             with messagevault.io/recreate: {name} to go on with it",
+            resource(&wanted.owner)
         ));
     }
     let account = meta.settings.account.clone().or_else(|| wanted.settings.account.clone());
@@ -143,6 +145,14 @@ pub fn plan(wanted: &Wanted, found: Option<&Metadata>, released: Option<&str>) -
         return Step::Nothing(meta);
     }
     Step::Change(StreamMeta { settings, owner: Some(wanted.owner.clone()), deleting: false, ..meta })
+}
+
+/// The resource that an owner is, as kubectl takes it.
+fn resource(owner: &str) -> String {
+    match owner.splitn(3, '/').collect::<Vec<_>>()[..] {
+        [kind, namespace, name] => format!("{kind}/{name} in the namespace {namespace}"),
+        _ => owner.to_owned(),
+    }
 }
 
 /// What to say where another owner has the stream and wants it.
@@ -208,7 +218,7 @@ mod tests {
         let step = plan(&known, None, None);
         assert_eq!(word(&step), "DataMissing");
         assert!(
-            matches!(&step, Step::Stop(State::Stalled(reason)) if reason.sentence.contains("messagevault.io/recreate: orders"))
+            matches!(&step, Step::Stop(State::Stalled(reason)) if reason.sentence.contains("annotate vaultstream/orders in the namespace shop with messagevault.io/recreate: orders"))
         );
         assert_eq!(plan(&Wanted { recreate: true, ..known }, None, None), Step::Create);
     }

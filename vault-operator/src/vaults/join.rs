@@ -19,6 +19,9 @@ use crate::conditions::{Reason, State};
 use crate::streams::carry_out::{look, with_lease};
 use crate::streams::plan::message_vault_owner;
 
+/// The reason of a vault whose storage is not, or no longer, its own.
+pub const ANOTHER_VAULT: &str = "AnotherVault";
+
 const OWNER: &str = "owner";
 const CLUSTER: &str = "cluster";
 
@@ -111,7 +114,7 @@ pub fn plan(claimant: &Claimant, container: &str, found: Option<&Metadata>) -> S
 }
 
 fn stalled(sentence: String) -> Step {
-    Step::Stop(State::Stalled(Reason::new("AnotherVault", sentence)))
+    Step::Stop(State::Stalled(Reason::new(ANOTHER_VAULT, sentence)))
 }
 
 /// Makes or finds the vault; answers its uid, or why it cannot be this one.

@@ -20,6 +20,7 @@ use super::credentials::{CannotOpen, WayIn};
 use crate::api::MessageVault;
 use crate::api::storage::Storage;
 use crate::conditions::Reason;
+use crate::limits::FRESH_VIEW;
 use crate::servers::Seen;
 use crate::streams::carry_out;
 
@@ -65,6 +66,13 @@ impl OpenVault {
             accounts.push((name, Arc::new(storage)));
         }
         let main_account = accounts.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        let before = vault.status.as_ref().and_then(|status| status.account.as_ref());
+        if let Some(before) = before.filter(|before| **before != main_account) {
+            return Err(wrong(format!(
+                "the vault is in the storage account {before}, and this leads to {main_account}: the messages stay where \
+                 they are; lead back to {before}, or make another MessageVault and copy the streams with mvctl"
+            )));
+        }
         let storage: Arc<dyn BlobStorage> = Arc::new(Accounts::new(accounts));
         Ok(Self {
             uid: vault.uid().unwrap_or_default(),
@@ -156,11 +164,12 @@ impl OpenVault {
         }
     }
 
-    /// What was seen of the servers, some minutes ago at most; else looks again.
-    pub async fn seen(&self, look: impl Future<Output = Seen>) -> Seen {
+    /// What was seen of the servers, some minutes ago at most in a `routine` look, else some seconds; or looks again.
+    pub async fn seen(&self, routine: bool, look: impl Future<Output = Seen>) -> Seen {
         let mut seen = self.seen.lock().await;
         let now = self.env.clock.monotonic();
-        let fresh = seen.as_ref().filter(|(taken, _)| now.saturating_sub(*taken) < self.may_be_old);
+        let may_be_old = if routine { self.may_be_old } else { FRESH_VIEW };
+        let fresh = seen.as_ref().filter(|(taken, _)| now.saturating_sub(*taken) < may_be_old);
         if let Some((_, seen)) = fresh {
             return seen.clone();
         }

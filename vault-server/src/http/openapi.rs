@@ -84,7 +84,7 @@ impl ToSchema for Binary {}
 #[expect(dead_code, reason = "it describes what `StreamPath` takes")]
 pub(crate) struct StreamParameter {
     /// The stream's name: lower-case letters, digits and single hyphens.
-    #[param(example = "orders")]
+    #[param(example = "orders", min_length = 1, max_length = 60, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
     stream: String,
 }
 
@@ -142,21 +142,22 @@ pub(crate) struct AppendMessage {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `append::events` reads")]
 pub(crate) struct CloudEvent {
-    #[schema(example = "1.0")]
+    #[schema(example = "1.0", pattern = "^1\\.0$")]
     specversion: String,
+    #[schema(min_length = 1)]
     id: String,
-    #[schema(example = "/shop/tills/7")]
+    #[schema(example = "/shop/tills/7", min_length = 1)]
     source: String,
-    #[schema(example = "shop.order.paid")]
+    #[schema(example = "shop.order.paid", min_length = 1)]
     r#type: String,
-    #[schema(nullable = false)]
+    #[schema(nullable = false, min_length = 1)]
     subject: Option<String>,
     /// RFC 3339.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, format = DateTime)]
     time: Option<String>,
-    #[schema(nullable = false)]
+    #[schema(nullable = false, min_length = 1)]
     datacontenttype: Option<String>,
-    #[schema(nullable = false)]
+    #[schema(nullable = false, min_length = 1)]
     dataschema: Option<String>,
     data: Option<Value>,
     #[schema(nullable = false)]

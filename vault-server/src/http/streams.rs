@@ -139,7 +139,7 @@ pub(crate) async fn create(
     operation_id = "change_stream",
     tag = "streams",
     params(StreamParameter),
-    request_body(content = SettingsPatch, content_type = "application/json"),
+    request_body(content = Option<SettingsPatch>, content_type = "application/json"),
     responses((status = OK, description = "What the stream is like now", body = Summary), Problems)
 )]
 pub(crate) async fn change(

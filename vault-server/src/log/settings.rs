@@ -95,7 +95,12 @@ const LIMITS: [Limit; 4] = [
 pub struct SettingsPatch {
     /// The size at which new segments are created, in bytes: a multiple of 4 MiB from 4 MiB to 1 TiB.
     #[serde(deserialize_with = "given")]
-    #[schema(nullable = false)]
+    #[schema(
+        nullable = false,
+        minimum = 4_194_304,
+        maximum = 1_099_511_627_776_u64,
+        multiple_of = 4_194_304
+    )]
     pub segment_bytes: Option<u64>,
     /// How the next batches of messages are compressed.
     #[serde(deserialize_with = "codec::deserialize")]
@@ -107,19 +112,19 @@ pub struct SettingsPatch {
     pub account: Option<String>,
     /// How many bytes of records may be appended in a second, 1 KiB to 1 GiB; `null` takes the limit away.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 1_024, maximum = 1_073_741_824)]
     pub append_bytes_per_second: Option<Option<u64>>,
     /// For how many seconds messages are kept at least, 10 s to 100 years; `null` keeps them for ever.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 10, maximum = 3_153_600_000_u64)]
     pub retention_seconds: Option<Option<u64>>,
     /// How many of the newest bytes are kept at least, 64 MiB to 1 PiB; `null` keeps all.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 67_108_864, maximum = 1_125_899_906_842_624_u64)]
     pub retention_bytes: Option<Option<u64>>,
     /// How many bytes the stream may take in storage, 1 MiB to 1 PiB; `null` takes the limit away.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 1_048_576, maximum = 1_125_899_906_842_624_u64)]
     pub max_bytes: Option<Option<u64>>,
 }
 

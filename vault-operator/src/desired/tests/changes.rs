@@ -33,7 +33,11 @@ fn changes() -> Vec<(&'static str, Value, Value)> {
         ("image", full(), json!({ "image": null })),
         ("storage.account", minimal(), json!({ "storage": { "account": "another" } })),
         ("storage.endpoint", full(), json!({ "storage": { "endpoint": "https://a.b.c" } })),
-        ("storage.accounts", full(), json!({ "storage": { "accounts": ["mystorage2"] } })),
+        (
+            "storage.accounts",
+            full(),
+            json!({ "storage": { "accounts": ["https://mystorage2.blob.core.usgovcloudapi.net"] } }),
+        ),
         ("storage.prefix", full(), json!({ "storage": { "prefix": "a-" } })),
         (
             "storage.workloadIdentity.clientId",

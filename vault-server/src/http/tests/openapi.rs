@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Request;
 use serde_json::Value;
+use vault_format::limits::{BLOCK_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
 use super::{JSON, Server, server};
 use crate::http::openapi::{AppendAnswer, AppendMessage, AppendRequest, ReadAnswer};
+use crate::limits::{APPEND_BYTES_PER_SECOND, MAX_BYTES, RETENTION_BYTES, RETENTION_SECONDS};
 
 async fn document(server: &Server) -> Value {
     server.get("/openapi.json").await.is(200).json()
@@ -83,4 +85,22 @@ async fn what_has_no_type_in_the_server_is_as_its_description_says() {
     assert_eq!((all.headers["h"].as_str(), all.attributes, all.offset), ("x", 6, 4));
     assert_eq!((all.id.len(), all.timestamp), (32, appended.timestamp));
     assert!(text.value_base64.is_none() && text.key_base64.is_none() && bytes.key.is_none());
+}
+
+#[tokio::test]
+async fn the_documents_limits_are_those_that_hold() {
+    let document = document(&server().await).await;
+    let settings = &document["components"]["schemas"]["SettingsPatch"]["properties"];
+    for (name, range) in [
+        ("segment_bytes", MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES),
+        ("append_bytes_per_second", APPEND_BYTES_PER_SECOND),
+        ("retention_seconds", RETENTION_SECONDS),
+        ("retention_bytes", RETENTION_BYTES),
+        ("max_bytes", MAX_BYTES),
+    ] {
+        let setting = &settings[name];
+        assert_eq!(setting["minimum"], *range.start(), "{name}: {setting}");
+        assert_eq!(setting["maximum"], *range.end(), "{name}: {setting}");
+    }
+    assert_eq!(settings["segment_bytes"]["multipleOf"], BLOCK_BYTES);
 }

@@ -153,24 +153,24 @@ pub fn from_environment(spec: &str, env: impl Fn(&str) -> Option<String>) -> Res
     }
 }
 
-/// The settings of a further account: `AZURE_STORAGE_CONNECTION_STRING_<NAME>`, in upper case, if that is set, else an
-/// identity at the account's public endpoint.
+/// The settings of a further account, given by its name or the `https` URL of its blob service:
+/// `AZURE_STORAGE_CONNECTION_STRING_<NAME>`, in upper case, if that is set, else an identity.
 ///
 /// # Errors
 ///
 /// One sentence that says what to set.
 pub fn from_environment_named(
-    name: &str,
+    account_or_url: &str,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<AzureSettings, String> {
     let get = |name: &str| env(name).filter(|value| !value.trim().is_empty());
-    let account = address_of_name(name).map_err(|why| format!("`{name}` {why}"))?;
-    let variable = format!("{CONNECTION_STRING}_{}", name.to_ascii_uppercase());
+    let account = named(account_or_url)?;
+    let variable = format!("{CONNECTION_STRING}_{}", account.name.to_ascii_uppercase());
     let Some(text) = get(&variable) else {
         return Ok(AzureSettings { account, credential: Credential::Identity(Identity::choose(&get)?) });
     };
     let settings = connection_string::parse(&text).map_err(|why| format!("{variable} {why}"))?;
-    if settings.account.name != name {
+    if settings.account.name != account.name {
         return Err(format!("{variable} is for another account, `{}`", settings.account.name));
     }
     Ok(settings)
@@ -304,6 +304,8 @@ mod tests {
         let settings = from_environment_named("other", lookup(&keyed)).unwrap();
         assert_eq!(at(&settings), ("other", "https://other.blob.core.windows.net/"));
         assert!(matches!(settings.credential, Credential::Identity(_)));
+        let settings = from_environment_named("https://far.blob.core.chinacloudapi.cn", lookup(&[])).unwrap();
+        assert_eq!(at(&settings), ("far", "https://far.blob.core.chinacloudapi.cn/"));
         let crossed = [("AZURE_STORAGE_CONNECTION_STRING_OTHER", KEYED)];
         assert!(from_environment_named("other", lookup(&crossed)).unwrap_err().contains("another account"));
         assert!(from_environment_named("UPPER", lookup(&[])).unwrap_err().contains("lower-case"));
