@@ -37,13 +37,24 @@ pub struct Setup {
     directory: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
     account: (String, String),
+    more_accounts: Vec<(String, String)>,
+    /// Instead of those that these tests choose.
+    arguments: Option<Vec<String>>,
     port: u16,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (name, key) = ACCOUNT;
-        Self { directory: None, certificate: None, account: (name.to_owned(), key.to_owned()), port: 0 }
+        let account = (name.to_owned(), key.to_owned());
+        Self {
+            directory: None,
+            certificate: None,
+            account,
+            more_accounts: Vec::new(),
+            arguments: None,
+            port: 0,
+        }
     }
 }
 
@@ -60,6 +71,12 @@ impl Setup {
         Self { directory: Some(directory.to_owned()), ..Self::default() }
     }
 
+    /// With these arguments, at any port of loopback that is free instead of those that they name.
+    #[must_use]
+    pub fn with_arguments(arguments: &[String]) -> Self {
+        Self { arguments: Some(arguments.to_vec()), ..Self::default() }
+    }
+
     /// Over https, with a certificate and its key, both PEM. Tokens are accepted as well then, unverified.
     #[must_use]
     pub fn https(self, certificate: &Path, key: &Path) -> Self {
@@ -70,6 +87,13 @@ impl Setup {
     #[must_use]
     pub fn account(self, name: &str, key: &str) -> Self {
         Self { account: (name.to_owned(), key.to_owned()), ..self }
+    }
+
+    /// With a further account and its key in base64.
+    #[must_use]
+    pub fn and_account(mut self, name: &str, key: &str) -> Self {
+        self.more_accounts.push((name.to_owned(), key.to_owned()));
+        self
     }
 
     /// On this port instead of any that is free.
@@ -88,17 +112,25 @@ impl Setup {
 
     fn spawn(&self, scratch: &Path) -> (Child, String) {
         let mut command = Command::new(program());
-        command.args(["--silent", "--disableTelemetry", "--blobHost", "127.0.0.1"]);
-        command.arg("--blobPort").arg(self.port.to_string());
-        match &self.directory {
-            Some(directory) => command.arg("--location").arg(directory),
-            None => command.arg("--inMemoryPersistence"),
-        };
+        if let Some(arguments) = &self.arguments {
+            let elsewhere = |argument: &&String| {
+                !argument.starts_with("--blobHost=") && !argument.starts_with("--blobPort=")
+            };
+            command.args(arguments.iter().filter(elsewhere));
+        } else {
+            command.args(["--silent", "--disableTelemetry"]);
+            match &self.directory {
+                Some(directory) => command.arg("--location").arg(directory),
+                None => command.arg("--inMemoryPersistence"),
+            };
+        }
+        command.args(["--blobHost", "127.0.0.1"]).arg("--blobPort").arg(self.port.to_string());
         if let Some((certificate, key)) = &self.certificate {
             command.arg("--cert").arg(certificate).arg("--key").arg(key).args(["--oauth", "basic"]);
         }
-        let (name, key) = &self.account;
-        command.env("AZURITE_ACCOUNTS", format!("{name}:{key}"));
+        let accounts = std::iter::once(&self.account).chain(&self.more_accounts);
+        let accounts: Vec<_> = accounts.map(|(name, key)| format!("{name}:{key}")).collect();
+        command.env("AZURITE_ACCOUNTS", accounts.join(";"));
         // It leaves files where it runs.
         command.current_dir(scratch).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("Azurite can be started; it needs node");

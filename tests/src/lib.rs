@@ -14,9 +14,11 @@
 //! | [`mvctl`] | the `mvctl` program |
 //! | [`clients`] | clients that nobody here wrote |
 //! | [`kafka`] | a broker of Apache Kafka |
+//! | [`kinds`] | the operator's kinds as a cluster gets them |
 //! | [`kubernetes`] | a control plane of Kubernetes, and pods that run as processes |
 //! | [`prometheus`] | Prometheus, and its checker of metrics |
 //! | [`certificates`] | certificates of an authority of their own |
+//! | [`token_endpoint`] | what exchanges tokens of Kubernetes for those of Azure |
 //! | [`raw`] | requests byte by byte, for clients that misbehave |
 //! | [`message`] | messages as they go in and come out |
 //! | [`collector`] | an OpenTelemetry Collector, and the traces that it got |
@@ -26,6 +28,7 @@
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
+//! | [`way`] | proxies between programs and the services that they use |
 //! | [`wait`] | waits with an end |
 
 pub mod access;
@@ -39,6 +42,7 @@ pub mod failover;
 pub mod idempotent;
 pub mod issuer;
 pub mod kafka;
+pub mod kinds;
 pub mod kubernetes;
 pub mod ledger;
 pub mod message;
@@ -51,4 +55,6 @@ pub mod replicas;
 pub mod segments;
 pub mod server;
 pub mod shared_access;
+pub mod token_endpoint;
 pub mod wait;
+pub mod way;

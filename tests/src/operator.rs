@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::azurite::Azurite;
+use crate::kinds::{apply_text, install};
 use crate::kubernetes::process::{Process, text};
 use crate::kubernetes::{Cluster, Kubelet};
 use crate::server::program_named;
@@ -20,7 +21,7 @@ use crate::wait::{LONG, until};
 pub const SETTLES: Duration = Duration::from_secs(90);
 
 /// The rights of the operator, as they are installed.
-const RIGHTS: &str = include_str!("../../manifests/rbac.yaml");
+pub(crate) const RIGHTS: &str = include_str!("../../manifests/rbac.yaml");
 
 /// The operator's ServiceAccount and its ClusterRole.
 const ACCOUNT: &str = "message-vault-operator";
@@ -48,28 +49,9 @@ pub struct Field {
     pub kubelet: Kubelet,
     operator: Option<Process>,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     address: String,
     log: PathBuf,
-}
-
-/// Applies a text of YAML as an administrator.
-pub fn apply_text(cluster: &Cluster, text: &str) {
-    let _ = cluster.kubectl_in(text, ["apply", "--server-side", "--force-conflicts", "-f", "-"]).expect(0);
-}
-
-/// Puts the CustomResourceDefinitions and the operator's roles into a cluster.
-pub fn install(cluster: &Cluster) {
-    let crds = Command::new(program_named("vault-operator"))
-        .arg("crds")
-        .output()
-        .expect("the operator can be started");
-    apply_text(cluster, &String::from_utf8_lossy(&crds.stdout));
-    apply_text(cluster, include_str!("../../manifests/namespace.yaml"));
-    apply_text(cluster, RIGHTS);
-    let names = ["crd/messagevaults.messagevault.io", "crd/vaultstreams.messagevault.io"];
-    for name in names {
-        let _ = cluster.kubectl(["wait", "--for=condition=Established", name, "--timeout=30s"]).expect(0);
-    }
 }
 
 impl Default for Field {
@@ -117,6 +99,7 @@ impl Field {
             kubelet,
             operator: None,
             flags: Vec::new(),
+            variables: Vec::new(),
             address: String::new(),
             log,
         };
@@ -128,6 +111,13 @@ impl Field {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// With a variable in the operator's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -155,6 +145,7 @@ impl Field {
             command.arg("--log=info,vault_operator=debug");
         }
         command.env("KUBECONFIG", self.cluster.kubeconfig_for(&self.namespace, ACCOUNT));
+        command.envs(self.variables.iter().cloned());
         command
     }
 
@@ -236,10 +227,11 @@ impl Field {
     pub fn api(&self, kind: &str, namespace: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             VAULT | STREAM => ("messagevault.io", "v1alpha1"),
-            "Deployment" => ("apps", "v1"),
+            "Deployment" | "ReplicaSet" => ("apps", "v1"),
             "PodDisruptionBudget" => ("policy", "v1"),
             "NetworkPolicy" => ("networking.k8s.io", "v1"),
             "Lease" => ("coordination.k8s.io", "v1"),
+            "ServiceMonitor" | "PrometheusRule" => ("monitoring.coreos.com", "v1"),
             _ => ("", "v1"),
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));

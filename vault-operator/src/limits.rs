@@ -32,8 +32,8 @@ pub const RETRY_OFTEN_FOR: Duration = Duration::from_secs(15 * 60);
 /// How long all that one reconciliation does may take.
 pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(120);
 
-/// How many vaults are worked on at once.
-pub const VAULTS_AT_ONCE: u16 = 4;
+/// How many vaults are worked on at once. Those whose storage hangs take half a minute each and must not hold up the others.
+pub const VAULTS_AT_ONCE: u16 = 16;
 
 /// How many VaultStreams are worked on at once. Most of the time they wait for servers, which list the containers once a
 /// second for all who ask.

@@ -13,11 +13,20 @@ use vault_server::storage::azure::{AssertionSource, AzureSettings, AzureStorage,
 use vault_server::storage::{Metadata, Storage};
 use vault_tests::azurite::{Azurite, Setup};
 use vault_tests::certificates::Certificates;
+use vault_tests::token_endpoint::{Exchange, TokenEndpoint, Verdict};
 
-use super::token_endpoint::TokenEndpoint;
 use super::{container, refusal};
 
 const CHILD: &str = "MESSAGEVAULT_TEST_ENTRA";
+
+/// Tenants differ in what they get: `short` tokens that end at once, or that the exchange is `refused`.
+fn judge(exchange: &Exchange) -> Verdict {
+    match exchange.path.split('/').nth(1) {
+        Some("refused") => Verdict::Refused(70_021),
+        Some("short") => Verdict::Token(1),
+        _ => Verdict::Token(3_600),
+    }
+}
 
 fn run_child(tenant: &str, azurite: &Azurite, entra: &TokenEndpoint, ca: &Path, token_file: &Path) -> Output {
     std::fs::write(token_file, "first").unwrap();
@@ -44,7 +53,7 @@ fn run_child(tenant: &str, azurite: &Azurite, entra: &TokenEndpoint, ca: &Path, 
 fn a_pods_token_is_exchanged_and_the_newest_one_is_shown_each_time() {
     let certificates = Certificates::new();
     let azurite = Setup::in_memory().https(&certificates.path("leaf"), &certificates.path("key")).start();
-    let entra = TokenEndpoint::start(certificates.server());
+    let entra = TokenEndpoint::start(certificates.server(), judge);
     let run = |tenant: &str| {
         let child =
             run_child(tenant, &azurite, &entra, &certificates.path("ca"), &certificates.path("token"));

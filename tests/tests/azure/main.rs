@@ -11,7 +11,6 @@ mod conformance;
 mod credentials;
 mod entra;
 mod failures;
-mod token_endpoint;
 
 fn connect(connection_string: &str) -> AzureStorage {
     let lookup =

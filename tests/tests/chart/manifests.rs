@@ -3,39 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::{Value, json};
+use vault_tests::kinds::monitoring_kinds;
 use vault_tests::kubernetes::Cluster;
 
 use super::{documents, read, workspace};
-
-/// Kinds of the Prometheus operator, with as much of a schema as is needed to make them.
-fn monitoring() -> String {
-    let kinds = [("ServiceMonitor", "servicemonitors"), ("PrometheusRule", "prometheusrules")];
-    let definitions = kinds.map(|(kind, plural)| {
-        json!({
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": { "name": format!("{plural}.monitoring.coreos.com") },
-            "spec": {
-                "group": "monitoring.coreos.com",
-                "scope": "Namespaced",
-                "names": { "kind": kind, "plural": plural },
-                "versions": [{
-                    "name": "v1",
-                    "served": true,
-                    "storage": true,
-                    "schema": { "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                        },
-                    } },
-                }],
-            },
-        })
-        .to_string()
-    });
-    definitions.join("\n---\n")
-}
 
 /// That a cluster has the manifests applied, as long as somebody needs it.
 pub(super) fn installed(cluster: &Cluster) -> Arc<()> {
@@ -43,7 +14,7 @@ pub(super) fn installed(cluster: &Cluster) -> Arc<()> {
     let mut installed: MutexGuard<'_, _> = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     installed.upgrade().unwrap_or_else(|| {
         let _ = apply(cluster);
-        let _ = cluster.kubectl_in(&monitoring(), ["apply", "--filename=-"]).expect(0);
+        let _ = cluster.kubectl_in(&monitoring_kinds(), ["apply", "--filename=-"]).expect(0);
         let kinds = ["messagevaults.messagevault.io", "vaultstreams.messagevault.io"];
         let kinds = kinds.into_iter().chain(["servicemonitors.monitoring.coreos.com"]);
         for kind in kinds.chain(["prometheusrules.monitoring.coreos.com"]) {

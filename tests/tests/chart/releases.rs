@@ -1,19 +1,27 @@
 //! A release from its installation to its end, by both versions of Helm.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
+use vault_tests::kinds::{earlier_kinds, until_known};
 use vault_tests::kubernetes::{Cluster, Helm};
+use vault_tests::operator::SETTLES;
+use vault_tests::wait::until;
 
 use super::{chart, read, values_file};
 
 const CRDS: [&str; 2] = ["messagevaults.messagevault.io", "vaultstreams.messagevault.io"];
 
 fn release(cluster: &Cluster, version: Helm, verb: &[&str], values: &Value) -> String {
+    release_of(cluster, version, verb, values, &chart())
+}
+
+fn release_of(cluster: &Cluster, version: Helm, verb: &[&str], values: &Value, chart: &str) -> String {
     let values = values_file(values);
     let values = values.path().display().to_string();
-    let chart = chart();
     let mut arguments = verb.to_vec();
     if verb[0] != "uninstall" && verb[0] != "rollback" && verb[0] != "status" {
-        arguments.extend([chart.as_str(), "--values", &values]);
+        arguments.extend([chart, "--values", &values]);
     }
     arguments.push("--namespace=system");
     let said = cluster.helm(version, &arguments);
@@ -84,5 +92,44 @@ fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_vaults_stay()
         let _ = release(&cluster, version, &["uninstall", "mv"], &json!({}));
         assert_eq!(get(&cluster, deployment, "{.kind}"), "");
         assert_eq!(of_vault(), before, "the vault is the one that it was");
+    }
+}
+
+/// The chart as it may have been a version before.
+fn earlier_chart() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copied =
+        Command::new("cp").args(["--recursive", &format!("{}/.", chart())]).arg(folder.path()).status();
+    assert!(copied.unwrap().success());
+    std::fs::write(folder.path().join("files/crds.yaml"), earlier_kinds()).unwrap();
+    folder
+}
+
+#[test]
+fn an_upgrade_brings_new_fields_to_vaults_that_are_there() {
+    let (cluster, earlier) = (Cluster::start(), earlier_chart());
+    let _ = cluster.kubectl(["create", "namespace", "system"]).expect(0);
+    let log = r#"{"spec": {"log": "debug"}}"#;
+    let set_log = ["patch", "messagevault", "demo", "--namespace=default", "--type=merge", "--patch", log];
+    let of_vault = |path: &str| {
+        let path = format!("--output=jsonpath={path}");
+        let arguments = ["get", "messagevault", "demo", "--namespace=default", &path];
+        String::from_utf8(cluster.kubectl(arguments).expect(0).out).unwrap()
+    };
+    for version in [Helm::Three, Helm::Four] {
+        let folder = earlier.path().display().to_string();
+        let _ = release_of(&cluster, version, &["install", "mv"], &json!({}), &folder);
+        until_known(&cluster);
+        vault(&cluster);
+        let before = of_vault("{.metadata.uid}");
+        let unknown = cluster.kubectl(set_log);
+        assert!(unknown.err.contains("unknown field \"spec.log\""), "{}", unknown.err);
+        assert_eq!(of_vault("{.spec.log}"), "");
+
+        let _ = release(&cluster, version, &["upgrade", "mv"], &json!({}));
+        until("the new field is known", SETTLES, || (cluster.kubectl(set_log).err.is_empty()).then_some(()));
+        assert_eq!((of_vault("{.spec.log}"), of_vault("{.metadata.uid}")), ("debug".to_owned(), before));
+        let _ = release(&cluster, version, &["uninstall", "mv"], &json!({}));
+        let _ = cluster.kubectl(["delete", "crd", CRDS[0], CRDS[1]]).expect(0);
     }
 }

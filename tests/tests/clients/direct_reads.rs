@@ -14,9 +14,9 @@ use vault_tests::message::{Message, Stored};
 use vault_tests::replicas::{Replicas, free_port, on_account};
 use vault_tests::server::{Setup, temporary_directory};
 use vault_tests::shared_access::account_sas;
+use vault_tests::token_endpoint::{TokenEndpoint, Verdict};
 
 use super::python;
-use super::token_endpoint::TokenEndpoint;
 
 const SEGMENT: u64 = 4 << 20;
 
@@ -133,7 +133,7 @@ fn an_identity_signs_with_a_key_that_azure_gives_it_and_that_lasts() {
     let certificates = Certificates::new();
     let (leaf, key, ca) = (certificates.path("leaf"), certificates.path("key"), certificates.path("ca"));
     let azurite = azurite::Setup::in_memory().https(&leaf, &key).start();
-    let entra = TokenEndpoint::start(certificates.server());
+    let entra = TokenEndpoint::start(certificates.server(), |_| Verdict::Token(3_600));
     let token = certificates.path("token");
     std::fs::write(&token, "of the pod").unwrap();
     let server = Setup::bare()

@@ -4,8 +4,6 @@
 
 mod cloud_events;
 mod direct_reads;
-#[path = "../azure/token_endpoint.rs"]
-mod token_endpoint;
 
 use std::ffi::OsString;
 use std::process::Command;

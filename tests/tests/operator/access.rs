@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use vault_tests::access::{as_user, user};
-use vault_tests::operator::{Field, SETTLES, VAULT, apply_text};
+use vault_tests::kinds::apply_text;
+use vault_tests::operator::{Field, SETTLES, VAULT};
 use vault_tests::wait::until;
 
 use crate::common::{client, ips};

@@ -4,7 +4,7 @@ use serde_json::json;
 use vault_tests::operator::{Field, SETTLES, VAULT};
 use vault_tests::wait::until;
 
-use crate::common::{append, ips, pods, texts};
+use crate::common::{append, events, ips, pods, texts};
 
 #[test]
 fn pods_are_replaced_where_they_must_be_and_else_stay() {
@@ -72,4 +72,26 @@ fn an_image_that_is_not_there_is_said_and_rolled_back() {
     });
     append(&field, "events", "orders", "after");
     assert_eq!(texts(&field, "events", "orders"), ["before", "meanwhile", "after"]);
+}
+
+#[test]
+fn a_rollout_that_makes_no_progress_is_stuck_until_it_is_mended() {
+    let field = Field::new().start();
+    let mut spec = field.vault(&field.prefix());
+    (spec["replicas"], spec["streams"]) = (json!(1), json!([{"name": "orders"}]));
+    field.apply(VAULT, "events", &spec);
+    field.until_ready(VAULT, "events");
+    // Ten minutes are the default; the operator has no opinion of it.
+    field.patch("Deployment", "events", &json!({"spec": {"progressDeadlineSeconds": 2}}));
+    spec["image"] = json!("registry.example/nothing:2");
+    field.apply(VAULT, "events", &spec);
+    let (reason, message) = field.until_stalled(VAULT, "events");
+    assert_eq!(reason, "RolloutStuck", "{message}");
+    assert!(message.contains("ErrImagePull") && message.contains("no progress"), "{message}");
+    assert_eq!(events(&field, "events", "RolloutStuck").len(), 1);
+    append(&field, "events", "orders", "meanwhile");
+    spec.as_object_mut().unwrap().remove("image");
+    field.apply(VAULT, "events", &spec);
+    let vault = field.until_ready(VAULT, "events");
+    assert_eq!(vault_tests::operator::condition(&vault, "Stalled")["status"], "False");
 }

@@ -17,6 +17,10 @@ use vault_tests::wait::until;
 /// How long containers are leased to change them.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// Everything that a vault consists of but its pods.
+pub(crate) const KINDS: [&str; 6] =
+    ["ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "NetworkPolicy", "Deployment"];
+
 /// A vault's servers that are ready.
 pub(crate) fn ips(field: &Field, vault: &str) -> Vec<String> {
     field.cluster.pod_ips(&field.namespace, &format!("messagevault.io/vault={vault}"))

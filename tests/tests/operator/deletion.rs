@@ -4,7 +4,7 @@ use serde_json::json;
 use vault_tests::operator::{Field, SETTLES, STREAM, VAULT};
 use vault_tests::wait::until;
 
-use crate::common::{Containers, append, texts};
+use crate::common::{Containers, KINDS, append, objects_of, texts};
 
 #[test]
 fn streams_stay_or_go_as_their_resources_say() {
@@ -108,4 +108,33 @@ fn a_deletion_that_was_given_up_deletes_nothing() {
     field.until_ready(STREAM, "till");
     assert!(!containers.meta("till").unwrap().deleting, "the owner is there and wants it");
     assert_eq!(texts(&field, "events", "till"), ["kept"]);
+}
+
+#[test]
+fn a_vault_that_is_deleted_in_the_foreground_goes_after_all_that_it_is_made_of() {
+    let field = Field::new().start();
+    let all = [("plain", "Retain"), ("going", "Delete")];
+    let prefix = |name: &str| format!("{}{name}-", field.prefix());
+    for (name, policy) in all {
+        let mut spec = field.vault(&prefix(name));
+        (spec["replicas"], spec["streams"]) =
+            (json!(1), json!([{"name": "orders", "deletionPolicy": policy}]));
+        field.apply(VAULT, name, &spec);
+    }
+    for (name, policy) in all {
+        let finalizers = field.until_ready(VAULT, name)["metadata"]["finalizers"].clone();
+        assert_eq!(finalizers.is_null(), policy == "Retain", "{finalizers}");
+        append(&field, name, "orders", "hello");
+        let namespace = format!("--namespace={}", field.namespace);
+        let delete = ["delete", "messagevault", name, "--cascade=foreground", "--wait=false", &namespace];
+        let _ = field.cluster.kubectl(delete).expect(0);
+    }
+    for (name, policy) in all {
+        field.until_gone(VAULT, name);
+        for kind in KINDS.iter().chain(&["ReplicaSet", "Pod"]) {
+            let left = objects_of(&field, kind, name);
+            assert!(left.is_empty(), "{kind} of {name}: {left:?}");
+        }
+        assert_eq!(Containers::of(&field, &prefix(name)).has("orders"), policy == "Retain");
+    }
 }

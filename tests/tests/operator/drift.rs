@@ -77,7 +77,7 @@ fn an_object_of_somebody_else_is_left_alone() {
         "metadata": {"name": "events", "namespace": field.namespace, "labels": {"whose": "somebody"}},
         "spec": {"ports": [{"port": 80}]},
     });
-    vault_tests::operator::apply_text(&field.cluster, &service.to_string());
+    vault_tests::kinds::apply_text(&field.cluster, &service.to_string());
     let before = field.get("Service", "events").unwrap();
     field.apply(VAULT, "events", &field.vault(&field.prefix()));
     let (reason, message) = field.until_stalled(VAULT, "events");

@@ -4,11 +4,7 @@ use serde_json::{Value, json};
 use vault_tests::operator::{Field, SETTLES, STREAM, VAULT, condition};
 use vault_tests::wait::until;
 
-use crate::common::{Containers, append, events, objects_of, pods, status, status_of, texts};
-
-/// Everything that a vault consists of but its pods.
-const KINDS: [&str; 6] =
-    ["ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "NetworkPolicy", "Deployment"];
+use crate::common::{Containers, KINDS, append, events, objects_of, pods, status, status_of, texts};
 
 #[test]
 fn a_vault_and_its_streams_become_ready_and_take_messages() {

@@ -1,7 +1,8 @@
 //! Connection strings in Secrets: the right to read them, what is wrong with them, and what their change does.
 
 use serde_json::json;
-use vault_tests::operator::{Field, SETTLES, VAULT, apply_text};
+use vault_tests::kinds::apply_text;
+use vault_tests::operator::{Field, SETTLES, VAULT};
 use vault_tests::wait::until;
 
 use crate::common::{append, pods, texts};

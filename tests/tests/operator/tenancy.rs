@@ -5,9 +5,10 @@ use std::sync::Arc;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use vault_tests::azurite::Azurite;
+use vault_tests::kinds::install;
 use vault_tests::kubernetes::Cluster;
 use vault_tests::kubernetes::process::{Process, text};
-use vault_tests::operator::{Field, SETTLES, STREAM, VAULT, install};
+use vault_tests::operator::{Field, SETTLES, STREAM, VAULT};
 use vault_tests::wait::until;
 
 use crate::common::{Containers, append, texts};

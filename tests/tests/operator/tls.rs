@@ -3,7 +3,8 @@
 use serde_json::json;
 use vault_tests::certificates::Certificates;
 use vault_tests::curl::curl;
-use vault_tests::operator::{Field, VAULT, apply_text};
+use vault_tests::kinds::apply_text;
+use vault_tests::operator::{Field, VAULT};
 
 use crate::common::ips;
 

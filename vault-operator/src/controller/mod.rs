@@ -39,6 +39,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use vault_server::env::Env;
 use vault_server::storage::StorageError;
+use vault_server::storage::azure::BEING_DELETED;
 
 use self::pace::Paces;
 use crate::api::names::{PAUSED, VAULT_LABEL};
@@ -125,6 +126,11 @@ impl Interrupted {
                 "StorageRefused",
                 format!("the storage account refuses the operator: {why}"),
             )),
+            Self::Storage(error) if is_being_deleted(&error) => State::Reconciling(Reason::new(
+                "StillDeleting",
+                "the storage account is deleting a container of that name still: it is made once the name is free, which \
+                 takes half a minute or more",
+            )),
             Self::Storage(error) => State::Reconciling(Reason::new(
                 "StorageUnreachable",
                 format!("the storage account cannot be used: {error}"),
@@ -134,6 +140,12 @@ impl Interrupted {
             }
         }
     }
+}
+
+/// Whether the storage account has answered that a name is not free yet, after a deletion.
+#[must_use]
+pub fn is_being_deleted(error: &StorageError) -> bool {
+    matches!(error, StorageError::Unavailable(why) if why == BEING_DELETED)
 }
 
 /// Whether a resource is paused.

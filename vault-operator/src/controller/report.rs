@@ -24,6 +24,15 @@ pub fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::now())
 }
 
+/// How a resource is, for when to look again: one whose status could not be written is told of again soon.
+#[must_use]
+pub fn told(state: State, written: Result<(), kube::Error>) -> State {
+    match written {
+        Ok(()) => state,
+        Err(error) => State::Reconciling(Reason::new("Interrupted", error.to_string())),
+    }
+}
+
 impl Operator {
     /// Writes a status where it differs from the one before.
     pub async fn write_status<K, S>(

@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::owned::{self, stream_name, vault_of};
-use super::report::now;
+use super::report::{now, told};
 use super::vaults::is_routine;
 use super::{Interrupted, Operator, is_paused};
 use crate::api::names::{FINALIZER, RECREATE, lists};
@@ -73,7 +73,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    let again = operator.paces.after(&uid, &state, &operator.env);
+    let again = operator.paces.after(&uid, &told(state, written), &operator.env);
     // It may have gone meanwhile, and was forgotten before this was noted of it.
     if operator
         .known_streams

@@ -17,8 +17,8 @@ use kube::{Api, ResourceExt};
 use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
-use super::report::now;
-use super::{Interrupted, Operator, is_paused, rollout};
+use super::report::{now, told};
+use super::{Interrupted, Operator, is_being_deleted, is_paused, rollout};
 use crate::api::names::{ADOPT, FINALIZER, RECREATE, VAULT_LABEL, lists};
 use crate::api::placement::NamespacesFrom;
 use crate::api::settings::DeletionPolicy;
@@ -102,7 +102,7 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    let again = operator.paces.after(&uid, &state, &operator.env);
+    let again = operator.paces.after(&uid, &told(state, written), &operator.env);
     // It may have gone meanwhile, and was forgotten before this was noted of it.
     if operator.known_vaults.get(&ObjectRef::from_obj(&*vault)).is_none_or(|known| known.uid() != vault.uid())
     {
@@ -146,9 +146,17 @@ impl Work<'_> {
                 return Err(Interrupted::State(state));
             }
             Err(error) => {
+                let error = match error {
+                    StorageError::Refused(why) => StorageError::Refused(open.way_in().refused(vault, &why)),
+                    error => error,
+                };
                 let refused = matches!(error, StorageError::Refused(_));
                 let word = if refused { "Refused" } else { "NoAnswer" };
-                self.storage = Some((false, Reason::new(word, error.to_string())));
+                self.storage = if is_being_deleted(&error) {
+                    answered()
+                } else {
+                    Some((false, Reason::new(word, error.to_string())))
+                };
                 // What can be done and seen without storage is done and told all the same. Before the vault in storage is
                 // known servers are not wanted; those that there are stay.
                 if known.is_some() {

@@ -125,6 +125,20 @@ impl WayIn {
         }
     }
 
+    /// Who was refused, for whoever has to let them in.
+    #[must_use]
+    pub fn refused(&self, vault: &MessageVault, why: &str) -> String {
+        match self {
+            Self::Identity { client, .. } => format!(
+                "{why}; the identity is {client}, with a federated credential for the subject \
+                 system:serviceaccount:{}:{}",
+                vault.namespace().unwrap_or_default(),
+                vault.name_any()
+            ),
+            Self::ConnectionString(_) => why.to_owned(),
+        }
+    }
+
     /// What changes when pods must be replaced to get in. It tells nothing of the secret.
     #[must_use]
     pub fn credential_hash(&self) -> Option<String> {

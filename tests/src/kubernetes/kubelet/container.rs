@@ -48,6 +48,8 @@ pub(super) struct Surroundings<'a> {
     /// Where the API server is.
     pub(super) api_port: u16,
     pub(super) ca: &'a Path,
+    /// What somebody adds to the environment.
+    pub(super) injected: &'a [(String, String)],
 }
 
 /// How it went with the process of a container.
@@ -155,7 +157,7 @@ impl Played {
         let here = |text: &str| at_own_address(&around.mounts.rewrite(text), around.ip);
         command.args(words.map(|word| here(&expand(word, &variables))));
         command.current_dir(around.folder).env_clear();
-        command.envs(given(around));
+        command.envs(given(around)).envs(around.injected.iter().cloned());
         command.envs(variables.iter().map(|(name, value)| (name, here(value))));
         let log = around.logs.join(format!("{}.log", self.spec.name));
         let process = Process::start(command, &log);

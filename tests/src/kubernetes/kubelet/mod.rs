@@ -77,6 +77,10 @@ struct Shared {
     /// By their uids, those that are gone as well.
     pods: Mutex<BTreeMap<String, Arc<Handle>>>,
     refused: Mutex<BTreeSet<String>>,
+    /// A label with its value: pods that have it are somebody else's to play.
+    left_out: Mutex<Option<(String, String)>>,
+    /// What containers have in their environment beside what their pods say.
+    injected: Mutex<Vec<(String, String)>>,
     stop: AtomicBool,
     scratch: TempDir,
 }
@@ -111,6 +115,8 @@ impl Kubelet {
             addresses: Mutex::new(Addresses::claim()),
             pods: Mutex::default(),
             refused: Mutex::default(),
+            left_out: Mutex::default(),
+            injected: Mutex::default(),
             stop: AtomicBool::new(false),
             scratch: temporary_directory(),
         });
@@ -119,6 +125,16 @@ impl Kubelet {
             move || play(&shared)
         });
         Self { shared, thread: Some(thread) }
+    }
+
+    /// Adds a variable to every container that starts from now on and does not have it, as a webhook of the cluster does.
+    pub fn inject(&self, name: &str, value: &str) {
+        lock(&self.shared.injected).push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Leaves pods with a label to somebody else from now on.
+    pub fn leave_out(&self, label: &str, value: &str) {
+        *lock(&self.shared.left_out) = Some((label.to_owned(), value.to_owned()));
     }
 
     /// All that the containers of a pod wrote, also when it is gone.
@@ -239,7 +255,9 @@ fn play(shared: &Arc<Shared>) {
     let mut workers = Vec::new();
     while !shared.stops() {
         // The API server may be away for a while; pods go on meanwhile.
-        if let Ok(listed) = shared.objects.runtime.block_on(shared.list()) {
+        if let Ok(mut listed) = shared.objects.runtime.block_on(shared.list()) {
+            let left_out = lock(&shared.left_out).clone();
+            listed.retain(|pod| left_out.iter().all(|(label, value)| pod.labels().get(label) != Some(value)));
             let unbound = listed.iter().filter(|pod| node_of(pod).is_none());
             for pod in unbound.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
                 // Otherwise it is tried again with the next list.

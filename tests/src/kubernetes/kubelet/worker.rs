@@ -161,6 +161,7 @@ impl Worker {
     }
 
     fn start(&mut self, pod: &Pod) {
+        let injected = lock(&self.shared.injected).clone();
         let around = Surroundings {
             objects: &self.shared.objects,
             pod,
@@ -170,6 +171,7 @@ impl Worker {
             logs: &self.handle.logs,
             api_port: self.shared.api_port,
             ca: &self.shared.ca,
+            injected: &injected,
         };
         for container in &mut self.containers {
             if container.runs() || matches!(container.state, State::Ended(_)) {

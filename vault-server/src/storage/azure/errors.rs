@@ -35,11 +35,14 @@ pub(super) fn meaning(error: &azure_core::Error, asked: Asked) -> StorageError {
     }
 }
 
+/// Why a container cannot be created for half a minute or more after one of its name was deleted.
+pub const BEING_DELETED: &str = "a container of that name is being deleted";
+
 /// The table. A status of 5xx or 429 leaves the outcome open, any other answer is definite.
 fn answer(status: u16, code: &str, asked: Asked) -> StorageError {
     match (status, code) {
         (409, "ContainerBeingDeleted") if asked == Asked::Container => {
-            StorageError::Unavailable("a container of that name is being deleted".to_owned())
+            StorageError::Unavailable(BEING_DELETED.to_owned())
         }
         (404, _) | (409, "ContainerBeingDeleted") => StorageError::NotFound,
         (409, "BlobAlreadyExists" | "ContainerAlreadyExists") => StorageError::AlreadyExists,

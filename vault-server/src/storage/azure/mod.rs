@@ -42,6 +42,7 @@ mod settings;
 mod shared_key;
 
 pub use credentials::AssertionSource;
+pub use errors::BEING_DELETED;
 pub use settings::{AccountAddress, AzureSettings, from_environment, from_environment_named};
 
 /// A storage account.

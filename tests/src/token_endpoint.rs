@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use azure_core::http::Url;
@@ -10,38 +10,53 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// What Entra does in an exchange. Tenants differ in what they get: `short` tokens that end at once, `long` ones that
-/// last an hour, or that the exchange is `refused`.
-pub(crate) struct TokenEndpoint {
+/// What Entra does in an exchange.
+#[derive(Debug)]
+pub struct TokenEndpoint {
     port: u16,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
 }
 
-pub(crate) struct Exchange {
-    pub(crate) path: String,
+/// What somebody asked for, with which tenant in its path.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The path of the request, which begins with the tenant.
+    pub path: String,
     form: Vec<(String, String)>,
 }
 
+/// What comes of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A token that lasts so many seconds.
+    Token(u32),
+    /// None, for the reason with this number: `AADSTS` and the number.
+    Refused(u32),
+}
+
 impl Exchange {
-    pub(crate) fn get(&self, name: &str) -> &str {
+    /// A field of the form; empty where it is not there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
         self.form.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 }
 
 impl TokenEndpoint {
-    pub(crate) fn start(config: Arc<ServerConfig>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+    /// Starts it; whoever asks gets what `judge` says.
+    pub fn start(config: Arc<ServerConfig>, judge: impl Fn(&Exchange) -> Verdict + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let port = listener.local_addr().expect("it is bound").port();
         let exchanges = Arc::new(Mutex::new(Vec::new()));
         let recorded = exchanges.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let tls = ServerConnection::new(config.clone()).unwrap();
+                let tls = ServerConnection::new(config.clone()).expect("the certificate is good");
                 let mut stream = BufReader::new(StreamOwned::new(tls, client));
                 // A client that goes away is no concern of the others.
                 let Some(exchange) = read_exchange(&mut stream) else { continue };
-                let (status, body) = answer(&exchange.path);
-                recorded.lock().unwrap().push(exchange);
+                let (status, body) = answer(judge(&exchange));
+                lock(&recorded).push(exchange);
                 let length = body.len();
                 let head = format!(
                     "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
@@ -56,13 +71,15 @@ impl TokenEndpoint {
     }
 
     /// What `AZURE_AUTHORITY_HOST` has to be.
-    pub(crate) fn url(&self) -> String {
+    #[must_use]
+    pub fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
 
     /// The exchanges for a tenant since this was last asked.
-    pub(crate) fn of(&self, tenant: &str) -> Vec<Exchange> {
-        let mut all = self.exchanges.lock().unwrap();
+    #[must_use]
+    pub fn of(&self, tenant: &str) -> Vec<Exchange> {
+        let mut all = lock(&self.exchanges);
         all.extract_if(.., |exchange| exchange.path.contains(tenant)).collect()
     }
 }
@@ -90,19 +107,26 @@ fn read_exchange(stream: &mut impl BufRead) -> Option<Exchange> {
     Some(Exchange { path, form })
 }
 
-fn answer(path: &str) -> (&'static str, String) {
-    if path.contains("refused") {
-        let body = r#"{"error":"invalid_client","error_description":"SECRET","error_codes":[70021]}"#;
-        return ("400 Bad Request", body.to_owned());
+fn answer(verdict: Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::Refused(code) => (
+            "400 Bad Request",
+            format!(r#"{{"error":"invalid_client","error_description":"SECRET","error_codes":[{code}]}}"#),
+        ),
+        Verdict::Token(seconds) => (
+            "200 OK",
+            format!(r#"{{"token_type":"Bearer","expires_in":{seconds},"access_token":"{}"}}"#, token()),
+        ),
     }
-    let expires_in = if path.contains("short") { 1 } else { 3_600 };
-    let body = format!(r#"{{"token_type":"Bearer","expires_in":{expires_in},"access_token":"{}"}}"#, token());
-    ("200 OK", body)
+}
+
+fn lock(exchanges: &Mutex<Vec<Exchange>>) -> MutexGuard<'_, Vec<Exchange>> {
+    exchanges.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A token with what Azurite looks at; it does not verify the signature.
 fn token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
     let claims = format!(
         r#"{{"aud":"https://storage.azure.com","iss":"https://sts.windows.net/tenant/","oid":"object","tid":"tenant","iat":{now},"nbf":{now},"exp":{}}}"#,
         now + 3_600
