@@ -342,7 +342,7 @@ impl Contender {
                 let asleep = || Failure::NoAnswer("the operator was asleep itself".to_owned());
                 return Err(Lost::Silent { failure: trouble.unwrap_or_else(asleep) });
             }
-            match self.renew(&lease, LEASE_ANSWER.min(left)).await {
+            match self.renew(&lease, until(proven)).await {
                 Ok(renewed) => {
                     (lease, proven, wait, trouble) = (renewed, sent, LEASE_RENEW_EVERY, None);
                     tenure.until.store(nanoseconds(until(proven)), Ordering::SeqCst);
@@ -359,17 +359,18 @@ impl Contender {
         }
     }
 
-    /// One attempt to renew the Lease.
-    async fn renew(&self, lease: &Lease, limit: Duration) -> Result<Lease, Renewal> {
+    /// One attempt to renew the Lease, which ends before `until` on the monotonic clock.
+    async fn renew(&self, lease: &Lease, until: Duration) -> Result<Lease, Renewal> {
+        let limit = || LEASE_ANSWER.min(until.saturating_sub(self.env.clock.monotonic()));
         let wanted = written(lease, Some(&self.identity), LEASE, self.now());
-        match self.asking(limit, self.leases.replace(&wanted)).await {
+        match self.asking(limit(), self.leases.replace(&wanted)).await {
             Ok(renewed) => return Ok(renewed),
             Err(Failure::Missing) => return Err(Renewal::Lost(Lost::Deleted)),
             Err(Failure::Conflict) => {}
             Err(failure) => return Err(Renewal::Failed(failure)),
         }
         // By somebody who changed a label, by an own renewal whose answer was lost, or by whoever holds it now.
-        match self.asking(limit, self.leases.read()).await.map_err(Renewal::Failed)? {
+        match self.asking(limit(), self.leases.read()).await.map_err(Renewal::Failed)? {
             None => Err(Renewal::Lost(Lost::Deleted)),
             Some(found) => {
                 let spec = found.spec.clone().unwrap_or_default();

@@ -32,6 +32,9 @@ pub const RETRY_OFTEN_FOR: Duration = Duration::from_secs(15 * 60);
 /// How long all that one reconciliation does may take.
 pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a resource that goes waits for storage where its streams stay.
+pub const KEEP_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How many vaults are worked on at once. Those whose storage hangs take half a minute each and must not hold up the others.
 pub const VAULTS_AT_ONCE: u16 = 16;
 
@@ -107,6 +110,7 @@ pub const LET_GO: Duration = Duration::from_secs(1);
 
 const _: () = assert!(RETRY_FIRST.as_secs() < RETRY_LONGEST.as_secs());
 const _: () = assert!(VIEW_MAY_BE_OLD < 1.0 - LOOK_JITTER);
+const _: () = assert!(KEEP_PATIENCE.as_secs() < RECONCILE_PATIENCE.as_secs());
 const _: () = assert!(SERVER_REFRESH.as_secs() < RECONCILE_PATIENCE.as_secs());
 const _: () = assert!(API_ANSWER.as_secs() < RECONCILE_PATIENCE.as_secs());
 /// One renewal may fail, and be tried again, before the holder has to stop.

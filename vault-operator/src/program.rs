@@ -243,7 +243,11 @@ impl Program {
     /// Waits until the API server has said what must be known of the cluster; `None` where the program is to end before.
     async fn until_known(&self, asking: &Asking) -> Option<Facts> {
         loop {
-            match asking.facts().await {
+            let found = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                found = asking.facts() => found,
+            };
+            match found {
                 Ok(facts) => return Some(facts),
                 Err(why) => self.tell_trouble(&why),
             }
@@ -261,16 +265,22 @@ impl Program {
             (scope::<MessageVault>(client, namespace), scope::<VaultStream>(client, namespace));
         let one = ListParams::default().limit(1);
         loop {
-            let why = match (vaults.list(&one).await, streams.list(&one).await) {
+            let listed = tokio::select! {
+                () = self.stop.cancelled() => return false,
+                listed = async { tokio::join!(vaults.list(&one), streams.list(&one)) } => listed,
+            };
+            let why = match listed {
                 (Ok(_), Ok(_)) => return true,
-                (Err(kube::Error::Api(status)), _) | (_, Err(kube::Error::Api(status))) if status.code == 404 => {
-                    "the CustomResourceDefinitions of messagevault.io are not installed: run `vault-operator crds | \
-                     kubectl apply --server-side -f -`, or install the chart with crds.enabled"
+                (Err(kube::Error::Api(status)), _) | (_, Err(kube::Error::Api(status)))
+                    if status.code == 404 =>
+                {
+                    "the CustomResourceDefinitions of messagevault.io are not installed: run `kubectl apply \
+                     --server-side -f manifests/crds`, or install the chart with crds.enabled"
                         .to_owned()
                 }
                 (Err(error), _) | (_, Err(error)) => {
                     format!("the resources cannot be listed: {}", explained(&error))
-                },
+                }
             };
             self.tell_trouble(&why);
             tokio::select! {

@@ -1,5 +1,6 @@
 //! A stream's container for its owner, a MessageVault or a VaultStream: one code path for both.
 
+use futures::{StreamExt, TryStreamExt};
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
 use vault_format::names::{ContainerName, InvalidName};
@@ -11,6 +12,7 @@ use crate::api::settings::StreamSettings;
 use crate::api::status::StreamStatus;
 use crate::api::{MessageVault, VaultStream};
 use crate::conditions::{Reason, State};
+use crate::limits::KEEP_PATIENCE;
 use crate::servers::SeenStream;
 use crate::streams::carry_out::{self, Deletion};
 use crate::streams::plan::{self, Step, Wanted};
@@ -19,6 +21,9 @@ use crate::vaults::open::OpenVault;
 
 /// How often what another one did between two requests is looked at before it is left for later.
 const ATTEMPTS: usize = 6;
+
+/// How many streams are kept from being deleted at once.
+const STREAMS_KEPT_AT_ONCE: usize = 8;
 
 /// A stream as its owner wants it.
 #[derive(Clone, Debug)]
@@ -229,22 +234,35 @@ impl Operator {
         ))))
     }
 
-    /// Sees to it that a stream stays whose owner had begun to delete it and has thought better of it. Where storage is away
+    /// Sees to it that streams stay whose owner had begun to delete them and has thought better of it. Where storage is away
     /// the owner may go all the same.
-    pub async fn keep_stream<K>(&self, resource: &K, vault: &MessageVault, owner: &str, stream: &str)
+    pub async fn keep_streams<K>(&self, resource: &K, vault: &MessageVault, owner: &str, streams: &[String])
     where
         K: kube::Resource<DynamicType = ()>,
     {
         let kept = async {
             let open = self.vaults.open(vault, false).await?;
             self.check_ours(&open, vault).await?;
-            carry_out::take_mark_off(open.storage(), &container(&open, stream)?, owner).await?;
-            Ok::<(), Interrupted>(())
+            let open = &*open;
+            let keep = |stream: String| async move {
+                carry_out::take_mark_off(open.storage(), &container(open, &stream)?, owner).await?;
+                Ok::<(), Interrupted>(())
+            };
+            let all =
+                futures::stream::iter(streams.to_vec()).map(keep).buffer_unordered(STREAMS_KEPT_AT_ONCE);
+            all.try_collect::<()>().await
         };
-        if let Err(why) = kept.await {
+        if streams.is_empty() {
+            return;
+        }
+        let kept = self.env.timeout(KEEP_PATIENCE, kept).await.unwrap_or(Err(Interrupted::TimedOut));
+        if let Err(why) = kept {
+            let streams = streams.join(", ");
             let reason = Reason::new(
                 "MayBeDeleted",
-                format!("whether the stream {stream} stays is not certain, if its deletion had begun: {why}"),
+                format!(
+                    "whether these streams stay is not certain, if their deletion had begun: {streams}: {why}"
+                ),
             );
             self.event(resource, EventType::Warning, &reason).await;
         }

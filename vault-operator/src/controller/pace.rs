@@ -18,9 +18,12 @@ pub struct Paces {
 }
 
 /// How a resource fares that is not ready.
+#[derive(Clone, Copy)]
 struct Pace {
     /// Why it is not.
     word: &'static str,
+    /// What is wanted of it.
+    intent: Option<u64>,
     /// How many waits it has been so.
     times: u32,
     /// Since when it has not been ready, on the monotonic clock.
@@ -37,22 +40,27 @@ impl Paces {
     }
 
     /// When to look again at a resource, by its uid, that was found in a state.
-    pub fn after(&self, uid: &str, state: &State, env: &Env) -> Duration {
+    /// `intent` tells what is wanted of it from what was wanted before.
+    pub fn after(&self, uid: &str, intent: Option<u64>, state: &State, env: &Env) -> Duration {
         let mut dice = [0; 2];
         env.entropy.fill(&mut dice);
         let dice = f64::from(u16::from_le_bytes(dice)) / f64::from(u16::MAX);
-        self.after_at(uid, state, env.clock.monotonic(), dice)
+        self.after_at(uid, intent, state, env.clock.monotonic(), dice)
     }
 
-    fn after_at(&self, uid: &str, state: &State, now: Duration, dice: f64) -> Duration {
+    fn after_at(&self, uid: &str, intent: Option<u64>, state: &State, now: Duration, dice: f64) -> Duration {
         let mut map = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(state, State::Ready(_) | State::Paused) {
             map.remove(uid);
             return wait(self.look_every, state, 0, RETRY_LONGEST, dice);
         }
         let word = state.reason().word;
-        let pace = map.entry(uid.to_owned()).or_insert(Pace { word, times: 0, since: now, due: now });
-        if pace.word != word {
+        let fresh = Pace { word, intent, times: 0, since: now, due: now };
+        let pace = map.entry(uid.to_owned()).or_insert(fresh);
+        if pace.intent != intent {
+            // Somebody has done something about it, and looks on.
+            *pace = fresh;
+        } else if pace.word != word {
             // It went on: what comes next has not been waited for yet.
             *pace = Pace { word, times: 0, due: now, ..*pace };
         }
@@ -100,13 +108,14 @@ mod tests {
         let (paces, away) = (Paces::new(LOOK_EVERY), state("StorageUnreachable"));
         let (mut now, mut waits) = (Duration::ZERO, Vec::new());
         while now < 2 * RETRY_OFTEN_FOR {
-            let wait = paces.after_at("a", &away, now, 0.5);
+            let wait = paces.after_at("a", None, &away, now, 0.5);
             waits.push(wait.as_secs());
             now += wait;
         }
         // Roles that were just granted work within minutes, and somebody waits for that.
         assert_eq!(waits[..5], [5, 10, 20, 30, 30]);
         assert_eq!(waits[waits.len() - 3..], [300, 300, 300]);
+        assert_eq!(paces.after_at("a", Some(1), &away, now, 0.5).as_secs(), 5, "it was changed");
         let wait = |times, dice| wait(LOOK_EVERY, &away, times, RETRY_LONGEST, dice);
         assert_eq!(wait(u32::MAX, 1.0).as_secs(), 360);
         assert_eq!(wait(4, 0.5).as_secs(), 40);
@@ -117,27 +126,27 @@ mod tests {
         let (paces, away) = (Paces::new(LOOK_EVERY), state("StorageUnreachable"));
         let mut now = Duration::ZERO;
         for expected in [5, 10, 20, 30, 30] {
-            let wait = paces.after_at("a", &away, now, 0.5);
+            let wait = paces.after_at("a", None, &away, now, 0.5);
             assert_eq!(wait.as_secs(), expected);
             now += wait;
         }
-        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
+        assert_eq!(paces.after_at("a", None, &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
         for _ in 0..20 {
             now += Duration::from_millis(100);
-            let wait = paces.after_at("a", &state("WaitingForLeader"), now, 0.5);
+            let wait = paces.after_at("a", None, &state("WaitingForLeader"), now, 0.5);
             assert_eq!(wait, PROGRESS_LOOK, "changes called for these looks");
         }
         now += PROGRESS_LOOK;
-        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), 2 * PROGRESS_LOOK);
-        paces.after_at("a", &State::Ready(Reason::new("Ready", "")), now, 0.5);
-        assert_eq!(paces.after_at("a", &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
+        assert_eq!(paces.after_at("a", None, &state("WaitingForLeader"), now, 0.5), 2 * PROGRESS_LOOK);
+        paces.after_at("a", None, &State::Ready(Reason::new("Ready", "")), now, 0.5);
+        assert_eq!(paces.after_at("a", None, &state("WaitingForLeader"), now, 0.5), PROGRESS_LOOK);
     }
 
     #[test]
     fn chance_spreads_the_looks() {
         let (paces, env) = (Paces::new(LOOK_EVERY), Env::real());
         let ready = State::Ready(Reason::new("Ready", ""));
-        let looks: Vec<_> = (0..50).map(|_| paces.after("a", &ready, &env)).collect();
+        let looks: Vec<_> = (0..50).map(|_| paces.after("a", None, &ready, &env)).collect();
         assert!(looks.iter().all(|look| (240..=360).contains(&look.as_secs())));
         assert!(looks.iter().any(|look| *look != looks[0]));
     }

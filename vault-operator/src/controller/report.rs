@@ -53,7 +53,8 @@ impl Operator {
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": {"name": name},
+            // What is said of it must not be said of another one that has its name by now.
+            "metadata": {"name": name, "uid": resource.uid()},
             "status": status,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -61,6 +62,10 @@ impl Operator {
             Ok(_) => Ok(()),
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error @ kube::Error::Api(_)) => match api.get_metadata_opt(&name).await? {
+                Some(now) if now.uid() == resource.uid() => Err(error),
+                _ => Ok(()),
+            },
             Err(error) => Err(error),
         }
     }

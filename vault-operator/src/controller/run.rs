@@ -110,6 +110,7 @@ pub async fn run(
 ) {
     let Stores { vaults: (vault_store, vault_writer), streams: (stream_store, stream_writer), seen } = stores;
     let [vaults_seen, streams_seen] = seen;
+    let all_streams = streams_seen.clone();
     let client = &operator.client;
     // What this operator writes into a status must not call for the next look.
     let gone = {
@@ -153,7 +154,14 @@ pub async fn run(
 
     // Each reconciliation is a task of its own, and has to end with the tenure by itself.
     let held = tenure.clone();
-    let vault = move |vault, operator| guarded(held.clone(), vaults::reconcile(vault, operator));
+    let vault = move |vault, operator| {
+        // Which streams need a vault, so that it may not go before them, is known when all were read once.
+        let all_streams = all_streams.clone();
+        guarded(held.clone(), async move {
+            all_streams.cancelled().await;
+            vaults::reconcile(vault, operator).await
+        })
+    };
     let vaults = drain(vaults.run(vault, nothing_fails, Arc::clone(&operator)));
     let held = tenure.clone();
     let stream = move |stream, operator| guarded(held.clone(), streams::reconcile(stream, operator));
@@ -207,7 +215,8 @@ fn owns_all(
 type Metadata<K> = std::pin::Pin<Box<dyn Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send>>;
 
 /// What somebody wants of a resource, as opposed to what its status says.
-fn intent(resource: &impl Resource) -> Option<u64> {
+#[must_use]
+pub fn intent(resource: &impl Resource) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let meta = resource.meta();
     (meta.generation, &meta.annotations, &meta.finalizers).hash(&mut hasher);

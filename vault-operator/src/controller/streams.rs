@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::owned::{self, stream_name, vault_of};
 use super::report::{now, told};
+use super::run::intent;
 use super::vaults::is_routine;
 use super::{Interrupted, Operator, is_paused};
 use crate::api::names::{FINALIZER, RECREATE, lists};
@@ -30,6 +31,8 @@ struct Work<'a> {
     stream: &'a VaultStream,
     name: String,
     status: VaultStreamStatus,
+    /// Whether the stream is there, begun anew where that was asked for.
+    made: bool,
 }
 
 /// Reconciles a VaultStream, once.
@@ -37,7 +40,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
     let begun = operator.env.clock.monotonic();
     let before = stream.status.clone().unwrap_or_default();
     let name = stream_name(&stream);
-    let mut work = Work { operator: &operator, stream: &stream, name, status: before.clone() };
+    let mut work = Work { operator: &operator, stream: &stream, name, status: before.clone(), made: false };
     let outcome = match operator.env.timeout(RECONCILE_PATIENCE, work.run()).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Interrupted::TimedOut),
@@ -54,6 +57,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
             interrupted.into_state()
         }
     };
+    let made = work.made;
     let status = work.finish(&state);
     operator.tell(&*stream, &before.conditions, &state).await;
     let written = operator.write_status(&*stream, stream.status.as_ref(), &status).await;
@@ -62,7 +66,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
     }
     // The status says by then which stream it is now.
     if written.is_ok()
-        && let State::Ready(_) = state
+        && made
         && let Err(error) = operator.set_annotation(&*stream, RECREATE, None).await
     {
         tracing::warn!(stream = stream.name_any(), %error, "an annotation that was carried out could not be taken off");
@@ -73,7 +77,7 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    let again = operator.paces.after(&uid, &told(state, written), &operator.env);
+    let again = operator.paces.after(&uid, intent(&*stream), &told(state, written), &operator.env);
     // It may have gone meanwhile, and was forgotten before this was noted of it.
     if operator
         .known_streams
@@ -135,6 +139,7 @@ impl Work<'_> {
         let made = operator.make_stream(&open, &vault, &mut wanted, routine).await;
         self.status.stream.stream_id = wanted.known;
         let made = made?;
+        self.made = true;
         if let Some(done) = &made.done {
             operator.event(stream, EventType::Normal, done).await;
             operator.tell_servers(&vault).await?;
@@ -170,8 +175,15 @@ impl Work<'_> {
         let vaults: Api<MessageVault> = Api::namespaced(self.operator.client.clone(), &namespace);
         match vaults.get_opt(&name).await {
             Ok(found) => Ok(found.map(Arc::new)),
-            // An operator that watches one namespace may not look into others.
-            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                Err(Interrupted::State(State::Stalled(Reason::new(
+                    "VaultOutOfReach",
+                    format!(
+                        "the operator may not look into the namespace {namespace}: it looks after one namespace alone \
+                     (watchNamespace), and a vault and its streams must both be in it"
+                    ),
+                ))))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -246,7 +258,8 @@ impl Work<'_> {
         if stream.spec.deletion_policy == DeletionPolicy::Retain
             && let Some(vault) = vault
         {
-            operator.keep_stream(stream, vault, &self.owner(), &self.name).await;
+            let own = std::slice::from_ref(&self.name);
+            operator.keep_streams(stream, vault, &self.owner(), own).await;
         }
         operator.set_finalizer(stream, false).await?;
         Ok(None)

@@ -18,6 +18,7 @@ use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
 use super::report::{now, told};
+use super::run::intent;
 use super::{Interrupted, Operator, is_being_deleted, is_paused, rollout};
 use crate::api::names::{ADOPT, FINALIZER, RECREATE, VAULT_LABEL, lists};
 use crate::api::placement::NamespacesFrom;
@@ -102,7 +103,7 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
         &state,
         operator.env.clock.monotonic().saturating_sub(begun),
     );
-    let again = operator.paces.after(&uid, &told(state, written), &operator.env);
+    let again = operator.paces.after(&uid, intent(&*vault), &told(state, written), &operator.env);
     // It may have gone meanwhile, and was forgotten before this was noted of it.
     if operator.known_vaults.get(&ObjectRef::from_obj(&*vault)).is_none_or(|known| known.uid() != vault.uid())
     {
@@ -135,12 +136,11 @@ impl Work<'_> {
         let options = operator.options_for(vault).await?;
         // The ServiceAccount may be the way in, and servers must not start where the vault has become another one's.
         operator.apply(vault, &desired(vault, &options, &facts(None))).await?;
-        let answered = || Some((true, Reason::new("Answered", "the storage account answers")));
         let claimant = Claimant::of(vault, operator.cluster.as_ref());
         let uid = match join(&open, &claimant).await {
             Ok(Ok(uid)) => uid,
             Ok(Err(state)) => {
-                self.storage = answered();
+                self.storage = Some(reached(None));
                 // Whoever has the vault now is served by servers of their own.
                 operator.stop_servers(vault).await?;
                 return Err(Interrupted::State(state));
@@ -150,13 +150,7 @@ impl Work<'_> {
                     StorageError::Refused(why) => StorageError::Refused(open.way_in().refused(vault, &why)),
                     error => error,
                 };
-                let refused = matches!(error, StorageError::Refused(_));
-                let word = if refused { "Refused" } else { "NoAnswer" };
-                self.storage = if is_being_deleted(&error) {
-                    answered()
-                } else {
-                    Some((false, Reason::new(word, error.to_string())))
-                };
+                self.storage = Some(reached(Some(&error)));
                 // What can be done and seen without storage is done and told all the same. Before the vault in storage is
                 // known servers are not wanted; those that there are stay.
                 if known.is_some() {
@@ -168,7 +162,7 @@ impl Work<'_> {
                 return Err(error.into());
             }
         };
-        self.storage = answered();
+        self.storage = Some(reached(None));
         self.status.vault_uid = Some(uid.clone());
         self.status.account = Some(open.main_account().to_owned());
         if !joined {
@@ -180,6 +174,11 @@ impl Work<'_> {
         operator.apply(vault, &objects).await?;
         operator.prune(vault, &objects).await?;
         let streams = self.streams(&open).await?;
+        let failed = streams.iter().find_map(|own| match &own.made {
+            Err(Interrupted::Storage(error)) => Some(error),
+            _ => None,
+        });
+        self.storage = Some(reached(failed));
         let rollout = self.observe(&open).await?;
         let troubled = self.note_streams(&open, streams).await;
         let ready = || State::Ready(Reason::new("Ready", "all servers are ready, and one leads"));
@@ -329,9 +328,8 @@ impl Work<'_> {
         let mut waiting = None;
         // Without a vault in storage there is no stream either.
         let begun = vault.status.as_ref().is_some_and(|status| status.vault_uid.is_some());
-        for own in staying.into_iter().filter(|_| begun) {
-            operator.keep_stream(vault, vault, &self.owner(), &own.name).await;
-        }
+        let staying: Vec<_> = staying.into_iter().filter(|_| begun).map(|own| own.name.clone()).collect();
+        operator.keep_streams(vault, vault, &self.owner(), &staying).await;
         if !going.is_empty() && begun {
             let open = operator.vaults.open(vault, true).await?;
             operator.check_ours(&open, vault).await?;
@@ -385,6 +383,18 @@ impl Work<'_> {
             self.status.observed_generation = generation;
         }
         self.status
+    }
+}
+
+/// Whether the storage account was reached, given how a request to it has failed.
+fn reached(failed: Option<&StorageError>) -> (bool, Reason) {
+    match failed {
+        None => (true, Reason::new("Answered", "the storage account answers")),
+        Some(error) if is_being_deleted(error) => {
+            (true, Reason::new("Answered", "the storage account answers"))
+        }
+        Some(error @ StorageError::Refused(_)) => (false, Reason::new("Refused", error.to_string())),
+        Some(error) => (false, Reason::new("NoAnswer", error.to_string())),
     }
 }
 

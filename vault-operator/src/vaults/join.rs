@@ -109,6 +109,10 @@ pub fn plan(claimant: &Claimant, container: &str, found: Option<&Metadata>) -> S
         ));
     }
     let mut signed = found.clone();
+    if may {
+        // Where the own cluster is not known, the one that it was adopted from must not find itself there.
+        signed.remove(CLUSTER);
+    }
     sign(&mut signed);
     if signed == *found { Step::Joined(uid.clone()) } else { Step::Claim(signed) }
 }
