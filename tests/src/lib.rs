@@ -25,9 +25,12 @@
 //! | [`shared_access`] | shared access signatures, as account keys make them |
 //! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
+//! | [`history`] | what happened in a run with faults, and whether that keeps the promises |
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
+//! | [`mod@proxy`] | a way that can be made to fail |
+//! | [`faketime`] | a process's wall clock that is wrong |
 //! | [`way`] | proxies between programs and the services that they use |
 //! | [`wait`] | waits with an end |
 
@@ -39,6 +42,8 @@ pub mod clients;
 pub mod collector;
 pub mod curl;
 pub mod failover;
+pub mod faketime;
+pub mod history;
 pub mod idempotent;
 pub mod issuer;
 pub mod kafka;
@@ -50,6 +55,7 @@ pub mod mvctl;
 pub mod operator;
 pub mod package_index;
 pub mod prometheus;
+pub mod proxy;
 pub mod raw;
 pub mod replicas;
 pub mod segments;

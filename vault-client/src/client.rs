@@ -235,6 +235,11 @@ impl Client {
         self.0.message_bytes
     }
 
+    /// The wall clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.transport.now()
+    }
+
     pub(crate) fn retry_time(&self) -> Duration {
         self.0.retry_time
     }

@@ -102,6 +102,7 @@ impl Embedded {
             local_names_only: false,
             access: Access::for_everybody(env.clone()),
             traced: false,
+            carrier: None,
         };
         let mut node = Node::start(opened.storage, env, prefix, None, options, settings);
         wait_until_it_leads(&mut node).await?;

@@ -34,6 +34,7 @@
 //! | `builder` | how a client is made |
 //! | `archive` | copies of streams: made, restored, repaired, verified (feature `embedded`) |
 //! | `embedded` | a vault in this process, for tests and tools (feature `embedded`) |
+//! | `simulated` | a network that a simulation stands in for (feature `testing`) |
 //! | `transport`, `http_transport` | how requests reach a server |
 //! | `retry`, `clock` | when a request is sent again; the wall clock and chance |
 
@@ -56,6 +57,8 @@ mod retry;
 pub mod run;
 #[cfg(test)]
 mod scripted;
+#[cfg(feature = "testing")]
+pub mod simulated;
 pub mod streams;
 mod transport;
 

@@ -7,6 +7,9 @@ use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use http::{HeaderMap, Request, StatusCode};
 
+use vault_format::ids::Timestamp;
+
+use crate::clock;
 use crate::error::{Error, SideEffects};
 use crate::limits::{ANSWER_TIMEOUT, MAX_DOCUMENT_BYTES, STALL_TIMEOUT, WAIT_MARGIN};
 
@@ -20,6 +23,11 @@ pub(crate) trait Transport: Send + Sync + fmt::Debug {
 
     /// Sends a request, whose URI is a path and a query, to one of them.
     fn send(&self, index: usize, request: Request<Bytes>) -> BoxFuture<'_, Result<RawAnswer, Failed>>;
+
+    /// The wall clock where the requests come from.
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
 }
 
 /// What came back.

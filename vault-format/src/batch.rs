@@ -46,7 +46,10 @@ impl<'a> Batch<'a> {
     pub fn with_header(header: Header, bytes: &'a [u8]) -> Result<Self, BatchError> {
         let end = HEADER_BYTES + header.payload_bytes as usize;
         let payload = bytes.get(HEADER_BYTES..end).ok_or(BatchError::Truncated)?;
-        if crc32c::crc32c(payload) != header.payload_crc {
+        let is_intact = crc32c::crc32c(payload) == header.payload_crc;
+        #[cfg(feature = "canaries")]
+        let is_intact = is_intact || crate::canary::Canary::SkipCrc.is_on();
+        if !is_intact {
             return Err(BatchError::Payload);
         }
         Ok(Self { header, payload })

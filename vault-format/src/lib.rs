@@ -28,6 +28,8 @@
 
 pub mod audit;
 pub mod batch;
+#[cfg(feature = "canaries")]
+pub mod canary;
 pub mod chain;
 pub mod codec;
 pub mod header;

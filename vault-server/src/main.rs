@@ -131,6 +131,7 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
             && config.listen.ip().is_loopback(),
         access: Arc::clone(&given.access),
         traced,
+        carrier: None,
     };
     let mut node =
         Node::start(storage, env, config.prefix.clone(), config.vault_uid.clone(), options, settings);

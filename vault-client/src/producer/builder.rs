@@ -133,7 +133,7 @@ impl ProducerBuilder {
             shared: Arc::clone(&shared),
             client: self.client.clone(),
             stream: self.stream,
-            identity: self.idempotent.then(|| Identity::new(id)),
+            identity: self.idempotent.then(|| Identity::new(id, self.client.now())),
             requests_in_flight,
             retry_time: self.retry_time,
         };

@@ -7,12 +7,12 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use vault_format::ids::Timestamp;
 
 use super::delivery::{Delivery, Failure, Progress};
 use super::queue::Pending;
 use super::{SendError, Shared};
 use crate::client::{Appended, Client, Stamped};
-use crate::clock;
 use crate::error::SideEffects;
 
 /// Who the producer is to the stream.
@@ -27,13 +27,13 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(id: String) -> Self {
-        Self { id, epoch: clock::now().0, next_sequence: 0, progress: watch::Sender::default(), known: false }
+    pub(super) fn new(id: String, now: Timestamp) -> Self {
+        Self { id, epoch: now.0, next_sequence: 0, progress: watch::Sender::default(), known: false }
     }
 
     /// Begins to count anew, above all epochs before.
-    fn begin_epoch(&mut self) {
-        self.epoch = clock::now().0.max(self.epoch + 1);
+    fn begin_epoch(&mut self, now: Timestamp) {
+        self.epoch = now.0.max(self.epoch + 1);
         self.next_sequence = 0;
         self.progress = watch::Sender::default();
         self.known = false;
@@ -146,7 +146,7 @@ impl Sender {
                 producer = identity.id,
                 "the stream has forgotten the producer: a new epoch begins"
             );
-            identity.begin_epoch();
+            identity.begin_epoch(self.client.now());
             let runs = std::iter::once(pending).chain(behind.into_iter().map(|(pending, _)| pending));
             self.shared.state().queue.put_back(runs.collect());
             return false;

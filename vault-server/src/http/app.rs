@@ -14,6 +14,7 @@ use crate::election::standing::Standing;
 use crate::env::Env;
 use crate::http;
 use crate::http::forward::Peers;
+pub use crate::http::forward::{Carrier, NotCarried};
 use crate::http::measured::HttpMetrics;
 use crate::http::read::feed::Feeds;
 use crate::http::tls::Tls;
@@ -53,6 +54,8 @@ pub struct HttpSettings {
     pub access: Arc<Access>,
     /// Requests are traced.
     pub traced: bool,
+    /// What carries requests to other servers. `None`: connections.
+    pub carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// What every request has at hand.
@@ -100,7 +103,10 @@ impl App {
         standing: watch::Receiver<Standing>,
     ) -> Arc<Self> {
         let longest = settings.append_timeout.max(vault.patience());
-        let peers = Peers::new(longest, settings.idle_timeout, &settings.trusted, settings.tls_name.clone());
+        let peers = match &settings.carrier {
+            Some(carrier) => Peers::carried(longest, carrier),
+            None => Peers::new(longest, settings.idle_timeout, &settings.trusted, settings.tls_name.clone()),
+        };
         let started = env.clock.now();
         Arc::new(Self {
             vault,

@@ -27,6 +27,8 @@ use vault_format::ids::Term;
 
 use self::following::relay_following;
 pub(crate) use self::peers::Peers;
+pub use self::peers::{Carrier, NotCarried};
+use self::peers::{Line, Silence};
 use crate::access::audit::Peer;
 use crate::election::standing::Leader;
 use crate::http::app::App;
@@ -235,7 +237,7 @@ fn relayed(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
 /// Sends a request to the leader and waits for the head of its answer.
 async fn exchange(
     app: &App,
-    (client, base): (&reqwest::Client, &str),
+    (line, base): (&Line, &str),
     leader: &Leader,
     parts: Parts,
     body: Option<reqwest::Body>,
@@ -250,19 +252,15 @@ async fn exchange(
     }
     traces::serve::hand_on(&mut headers);
     let changes = body.is_some();
-    let mut sending = client.request(parts.method, format!("{base}{path}")).headers(headers);
-    if let Some(body) = body {
-        sending = sending.body(body);
-    }
+    let sending = line.send(parts.method, format!("{base}{path}"), headers, body);
     let answered = tokio::select! {
         biased;
-        answered = sending.send() => answered,
+        answered = sending => answered,
         () = deposed(app, leader.term) => return Err(silent(changes, "another server leads by now")),
     };
-    answered.map_err(|error| {
-        let not_sent = error.is_connect();
-        tracing::debug!(error = %error.without_url(), leader = leader.endpoint, "the leader does not answer");
-        silent(changes && !not_sent, "it does not answer")
+    answered.map_err(|Silence { why, may_be_done }| {
+        tracing::debug!(why, leader = leader.endpoint, "the leader does not answer");
+        silent(changes && may_be_done, "it does not answer")
     })
 }
 

@@ -154,9 +154,16 @@ impl Appender {
         self.sealed
     }
 
-    /// Whether messages were acknowledged that no stored batch says are committed.
+    /// Whether messages were acknowledged that no stored batch says are committed. Those in front of a seal may be: what
+    /// is written to the next segment says that they were, since it is made behind a seal alone.
     pub(crate) fn wants_commit(&self) -> bool {
-        self.recorded < self.settled_messages_end && !self.sealed
+        let follows = self.settled.position == Position::ZERO && self.settled.next_offset > Offset::ZERO;
+        (self.owes_commit() || follows) && !self.sealed
+    }
+
+    /// Whether messages in this segment were acknowledged that no stored batch says are committed.
+    pub(crate) fn owes_commit(&self) -> bool {
+        self.recorded < self.settled_messages_end
     }
 
     /// Builds the next put from the front of the queue. `None` where there is nothing to put.
@@ -203,7 +210,7 @@ impl Appender {
 
     /// Builds a put that leads to [`Appender::has_foothold`]: the snapshot at the segment's head, or a commit behind it.
     pub(crate) fn build_foothold<R: Queued>(&mut self) -> Put<R> {
-        assert!(!self.has_foothold() && !self.wants_commit() && self.in_flight == 0 && !self.sealed);
+        assert!(!self.has_foothold() && !self.owes_commit() && self.in_flight == 0 && !self.sealed);
         self.build_record()
     }
 

@@ -39,7 +39,14 @@ impl PutSender {
         let mut backoff = Backoff::default();
         let mut troubled = false;
         loop {
-            let answer = self.storage.put_pages(&self.blob, position, bytes.clone(), self.term, None).await;
+            let fence = self.term;
+            #[cfg(feature = "canaries")]
+            let fence = if vault_format::canary::Canary::NoFencing.is_on() {
+                self.storage.properties(&self.blob).await.map_or(fence, |found| found.sequence_number)
+            } else {
+                fence
+            };
+            let answer = self.storage.put_pages(&self.blob, position, bytes.clone(), fence, None).await;
             match answer {
                 Ok(()) => {
                     if troubled {

@@ -35,7 +35,7 @@ macro_rules! bounded {
                         break Err(Unusable::TimedOut.into());
                     }
                 }
-                read => break $reader.noting_damage(read),
+                read => break $reader.noting_damage(read).await,
             }
         }
     }};
@@ -298,16 +298,21 @@ impl StreamReader {
     }
 
     /// Damage that a read comes upon holds the stream back; a missing container does as well.
-    fn noting_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+    async fn noting_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
         let error = match result {
             Err(ReadError::Unusable(Unusable::NotFound)) if self.open.is_followed() => {
                 // Deleted, and perhaps made anew: the next one who reads finds out.
-                self.stream.close();
+                self.stream.close_followed(&self.open);
                 return Err(Unusable::NotFound.into());
             }
             Err(ReadError::Unusable(Unusable::NotFound)) => match self.stream.why_not_leading(&self.open) {
                 deleted @ Unusable::NotFound => return Err(deleted.into()),
-                _ => StreamFault::DataMissing("a segment that was read from is gone".to_owned()).into(),
+                _ => {
+                    // A leader of whom nobody knows yet may have let retention delete all that this one knew.
+                    let reign = self.stream.check_reign(&self.open);
+                    self.patiently(async { Ok(reign.await?) }).await?;
+                    StreamFault::DataMissing("a segment that was read from is gone".to_owned()).into()
+                }
             },
             Err(ReadError::BeyondTail { end_offset }) => return Err(self.beyond_tail(end_offset)),
             other => return other.inspect_err(|error| self.note(error)),
@@ -320,7 +325,7 @@ impl StreamReader {
         if let ReadError::Unusable(Unusable::Fault(fault)) = error
             && self.open.fault().is_none()
         {
-            self.stream.record(fault.clone());
+            self.stream.record_in(&self.open, fault.clone());
         }
     }
 }

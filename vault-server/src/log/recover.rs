@@ -101,12 +101,24 @@ pub(crate) async fn recover(
     let mut segments = listed;
     loop {
         let segment = segments[index];
-        if let Purpose::Lead { reign, .. } = purpose {
+        #[cfg(feature = "canaries")]
+        let claims_late = vault_format::canary::Canary::ScanBeforeClaim.is_on();
+        #[cfg(not(feature = "canaries"))]
+        let claims_late = false;
+        if let Purpose::Lead { reign, .. } = purpose
+            && !claims_late
+        {
             claim(store, reign, &segment).await?;
         }
         let start = Chain::at_segment_start(store.id, segment.base);
         let start = scan_start(store, &segment, start).await?;
         let mut scanned = scan(store, &segment, start, purpose.producers()).await?;
+        #[cfg(feature = "canaries")]
+        if let Purpose::Lead { reign, .. } = purpose
+            && claims_late
+        {
+            claim(store, reign, &segment).await?;
+        }
         // The segment that says what is known of producers.
         let mut told_by = segment;
         if scanned.chain.position == Position::ZERO && index > 0 {
@@ -128,6 +140,14 @@ pub(crate) async fn recover(
         {
             // The blob was restored from a copy, which does not keep the sequence number: rise above what it holds.
             return Err(RecoverError::Reign(ReignEnd::Outrun(Some(scanned.chain.fence))));
+        }
+        if let Purpose::Lead { reign, .. } = purpose
+            && scanned.chain.position == Position::ZERO
+            && !reign.in_force(&store.storage, &store.env, None).await?
+        {
+            // A blank segment may have been made since a later leader listed the segments. That leader has then claimed
+            // nothing that we could come upon.
+            return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
         }
         let fault = match scanned.end {
             ScanEnd::Sealed => {
@@ -277,7 +297,12 @@ pub(crate) async fn create_segment(
             let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
             let segment = Segment { base, bytes: properties.bytes };
             claim(store, reign, &segment).await?;
-            if !is_blank(store, &segment).await? {
+            let blank = is_blank(store, &segment).await?;
+            // What a successor has written to it meanwhile is not damage.
+            if !blank && !reign.in_force(&store.storage, &store.env, None).await? {
+                return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
+            }
+            if !blank {
                 let detail = "it is written to, but nothing led to it";
                 return Err(Unusable::from(corrupt(&segment, Position::ZERO, detail)).into());
             }
@@ -345,6 +370,8 @@ pub(crate) async fn settle_tail(
         };
         evidence(store, highest, segment, tail, &beyond).await?
     };
+    #[cfg(feature = "canaries")]
+    let damage = damage.filter(|_| !vault_format::canary::Canary::CorruptionIsTail.is_on());
     if let Some(proof) = damage {
         let again = scan(store, segment, scanned.chain, None).await?;
         if again.chain.position > tail {

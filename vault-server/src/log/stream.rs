@@ -301,12 +301,12 @@ impl Stream {
                 if freshness == Freshness::Strong { Duration::ZERO } else { FOLLOWED_MAY_BE_OLD };
             return match follower.advance(&open.reader, may_be_old).await {
                 Err(Unusable::Fault(fault)) => {
-                    self.record(fault);
+                    self.record_in(open, fault);
                     Ok(())
                 }
                 Err(Unusable::NotFound) => {
                     // Deleted, and perhaps made anew: the next one who reads finds out.
-                    self.close();
+                    self.close_followed(open);
                     Err(Unusable::NotFound)
                 }
                 Ok(()) => {
@@ -448,6 +448,30 @@ impl Stream {
         });
     }
 
+    /// Forgets what was known of the stream as a follower, unless it has been opened anew since: by then it may be led.
+    pub(crate) fn close_followed(&self, open: &OpenStream) {
+        self.state.send_if_modified(|state| {
+            let followed = matches!(state, State::Following(now) if std::ptr::eq(&**now, open));
+            if followed {
+                *state = State::Closed;
+            }
+            followed
+        });
+    }
+
+    /// Fails where the term under which the stream was opened is over, whether this server has heard of that or not.
+    pub(crate) async fn check_reign(&self, open: &OpenStream) -> Result<(), Unusable> {
+        let Some(reign) = &open.term else { return Ok(()) };
+        match reign.in_force(&self.context.storage, self.env(), None).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(StorageError::NotFound) => {
+                self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
+                Err(Unusable::NoLeader)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Ends everything that goes on in a stream that is being deleted.
     pub(crate) fn set_deleted(&self) {
         self.deletion_tried.store(true, Ordering::Release);
@@ -553,6 +577,18 @@ impl Stream {
     /// Whether the stream is known to be without its data.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self.fault(), Some(StreamFault::DataMissing(_)))
+    }
+
+    /// Holds back what was opened like this. It says nothing of what has been opened anew since.
+    pub(crate) fn record_in(&self, open: &OpenStream, fault: StreamFault) {
+        tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
+        let is_current = self.state.send_if_modified(|state| {
+            *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            matches!(state, State::Open(now) | State::Following(now) if std::ptr::eq(&**now, open))
+        });
+        if is_current {
+            self.end(Command::Halt);
+        }
     }
 
     /// Holds the stream back from now on.

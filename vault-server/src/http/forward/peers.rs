@@ -1,14 +1,44 @@
 //! The connections to other servers.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Url};
+use axum::http::{HeaderMap, Method};
+use futures::future::BoxFuture;
+use reqwest::{Body, Certificate, Client, ClientBuilder, Request, Response, Url};
 
 use crate::limits::{
     FORWARD_CONNECT, FORWARD_GRACE, FORWARD_IDLE, FORWARD_IDLE_CONNECTIONS, FORWARD_KEEPALIVE,
 };
+
+/// Carries requests to other servers of the vault in the place of connections: in a simulation, whose network is none.
+pub trait Carrier: Send + Sync + fmt::Debug {
+    /// Sends a request, whose URL begins with that of the other server, and waits for the head of the answer. `longest` is
+    /// how long the answer may take to begin, and how long it may pause after that; `None`: for ever.
+    fn carry(
+        &self,
+        request: Request,
+        longest: Option<Duration>,
+    ) -> BoxFuture<'static, Result<Response, NotCarried>>;
+}
+
+/// No answer has come.
+#[derive(Clone, Debug)]
+pub struct NotCarried {
+    /// Why, in a few words.
+    pub why: String,
+    /// Whether the request may have arrived.
+    pub may_be_done: bool,
+}
+
+/// The other server says nothing.
+#[derive(Debug)]
+pub(super) struct Silence {
+    pub(super) why: String,
+    pub(super) may_be_done: bool,
+}
 
 /// The connections to other servers.
 #[derive(Debug)]
@@ -28,8 +58,42 @@ pub(crate) struct Peers {
 /// Two clients, for two kinds of answers.
 #[derive(Clone, Debug)]
 struct Clients {
-    soon: Client,
-    following: Client,
+    soon: Line,
+    following: Line,
+}
+
+/// What requests of one kind travel on.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    Connections(Client),
+    Carried { by: Arc<dyn Carrier>, longest: Option<Duration> },
+}
+
+impl Line {
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: String,
+        headers: HeaderMap,
+        body: Option<Body>,
+    ) -> Result<Response, Silence> {
+        let not_sent = |why: String| Silence { why, may_be_done: false };
+        let url = Url::parse(&url).map_err(|error| not_sent(error.to_string()))?;
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = body;
+        match self {
+            Self::Connections(client) => client.execute(request).await.map_err(|error| {
+                let may_be_done = !error.is_connect();
+                Silence { why: error.without_url().to_string(), may_be_done }
+            }),
+            Self::Carried { by, longest } => by
+                .carry(request, *longest)
+                .await
+                .map_err(|NotCarried { why, may_be_done }| Silence { why, may_be_done }),
+        }
+    }
 }
 
 /// How a server is reached.
@@ -38,9 +102,9 @@ pub(super) struct Route {
     /// What URLs begin with.
     pub(super) base: String,
     /// For answers that begin within [`Peers::longest`] and then do not pause as long.
-    pub(super) soon: Client,
+    pub(super) soon: Line,
     /// For answers that may be silent for as long as nothing is appended.
-    pub(super) following: Client,
+    pub(super) following: Line,
 }
 
 impl Peers {
@@ -56,6 +120,14 @@ impl Peers {
         let longest = FORWARD_IDLE.max(longest + FORWARD_GRACE);
         let plain = clients(longest, idle, trusted, |builder| builder);
         Self { plain, name, named: Mutex::new(None), trusted: trusted.to_vec(), idle, longest }
+    }
+
+    /// Reached through a carrier.
+    pub(crate) fn carried(longest: Duration, carrier: &Arc<dyn Carrier>) -> Self {
+        let longest = FORWARD_IDLE.max(longest + FORWARD_GRACE);
+        let line = |longest| Line::Carried { by: Arc::clone(carrier), longest };
+        let plain = Clients { soon: line(Some(longest)), following: line(None) };
+        Self { plain, name: None, named: Mutex::new(None), trusted: Vec::new(), idle: longest, longest }
     }
 
     /// How a server is reached at its URL.
@@ -101,7 +173,10 @@ fn clients(
         more(builder)
     };
     let built = |client: ClientBuilder| {
-        client.build().expect("the certificates have been read, and nothing else depends on the machine")
+        let built = client.build();
+        Line::Connections(
+            built.expect("the certificates have been read, and nothing else depends on the machine"),
+        )
     };
     Clients { soon: built(client().read_timeout(longest)), following: built(client()) }
 }

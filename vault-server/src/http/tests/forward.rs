@@ -57,6 +57,7 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         local_names_only: true,
         access: Access::for_everybody(env.clone()),
         traced: false,
+        carrier: None,
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
     let mut election = Election::new(vault.clone(), over, candidacy);

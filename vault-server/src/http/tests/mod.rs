@@ -126,6 +126,7 @@ fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Elect
         local_names_only: true,
         access,
         traced: false,
+        carrier: None,
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);

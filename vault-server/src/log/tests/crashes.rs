@@ -74,8 +74,82 @@ async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) {
     assert!(answers.iter().any(|(_, told)| *told != Told::Refused));
 }
 
+/// Where a crash in the middle of a recovery strikes: the how many-th request is torn, or not carried out.
+#[derive(Clone, Copy, Debug)]
+struct RecoveryCrash(u64);
+
+/// Appends, of which the last puts, all those in flight, are stored in part; then recoveries that crash themselves, their
+/// clears torn too; then one that does not. Twice over.
+async fn life_with_many_torn(
+    seed: u64,
+    sizes: Vec<usize>,
+    stored: u64,
+    crashes: Vec<RecoveryCrash>,
+) -> usize {
+    let mut server = Server::first(seed).await;
+    server.create("orders", 3).await;
+    let mut answers: Vec<(String, Told)> = Vec::new();
+    let mut torn = 0;
+    for round in 0..2u64 {
+        let stream = server.stream("orders");
+        append(&stream, &format!("r{round}"), 1).await.unwrap();
+        let hold = Hold::new();
+        let later = server.faulty.on(Operation::PutPages).nth(stored + 1).always();
+        later.then(Fault::HoldTorn(hold.clone(), Pages::Random));
+        let mut waiting = Vec::new();
+        for (n, bytes) in sizes.iter().enumerate() {
+            let (stream, label, bytes) = (Arc::clone(&stream), format!("r{round}m{n}"), *bytes);
+            waiting.push(tokio::spawn(async move {
+                let answer = append(&stream, &label, bytes).await;
+                (label, told(&answer))
+            }));
+            server.env.clock.sleep(Duration::from_millis(5)).await;
+        }
+        torn = torn.max(hold.stuck());
+        server.faulty.crash();
+        hold.release().await;
+        server.stop(Command::Halt).await;
+        for answer in waiting {
+            answers.push(answer.await.unwrap());
+        }
+        for (n, RecoveryCrash(at)) in crashes.iter().enumerate() {
+            let next = server.beside(seed ^ (n as u64 + 1));
+            next.faulty.on_any().blob("mv-orders/").nth(1 + at % 12).then(Fault::TearAndCrash(Pages::Random));
+            next.lead().await;
+            // Where it has not come to the crash, it crashes now.
+            let _ = next
+                .env
+                .timeout(Duration::from_secs(2), next.stream("orders").reader(Freshness::Recent))
+                .await;
+            next.faulty.crash();
+            next.stop(Command::Halt).await;
+        }
+        server = server.successor().await;
+        let stored = labels(&server.stream("orders")).await;
+        let known = |label: &String| label.len() == 2 || answers.iter().any(|(known, _)| known == label);
+        assert!(stored.iter().all(|(_, label)| known(label)), "nothing is invented: {stored:?}");
+        check(&stored, &answers);
+    }
+    let stream = server.stream("orders");
+    let next = append(&stream, "last", 10).await.unwrap().first_offset;
+    assert_eq!(labels(&stream).await.last(), Some(&(next.0, "last".to_owned())));
+    torn
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn any_part_of_all_writes_in_flight_survives_a_crash_and_crashes_of_the_recovery(
+        seed in any::<u64>(),
+        sizes in proptest::collection::vec(prop_oneof![Just(1usize), 1..3_000usize, 1..1_000_000usize], 4..12),
+        stored in 0..4u64,
+        crashes in proptest::collection::vec(any::<u64>().prop_map(RecoveryCrash), 0..3),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let torn = runtime.block_on(life_with_many_torn(seed, sizes, stored, crashes));
+        prop_assert!(torn > 0, "something is torn");
+    }
 
     #[test]
     fn any_part_of_the_last_writes_survives_a_crash(

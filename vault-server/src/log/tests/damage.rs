@@ -219,3 +219,30 @@ async fn a_flipped_bit_far_behind_the_tail_is_reported_by_whoever_reads_there() 
     assert!(append(&stream, "now everybody does", 10).await.is_err());
     assert_eq!(stream.status().condition, Condition::Corrupt);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_when_a_segment_was_sealed_is_on_record_soon() {
+    let server = Server::first(1).await;
+    let settings = SettingsPatch {
+        segment_bytes: Some(8 * BLOCK_BYTES),
+        retention_bytes: Some(Some(64 << 20)),
+        ..SettingsPatch::default()
+    };
+    server.vault.create(&server.name("orders"), settings).await.unwrap();
+    let stream = server.stream("orders");
+    for n in 0..7 {
+        append(&stream, &format!("a{n}"), 1_000_000).await.unwrap();
+    }
+    // Long enough for the segment to be sealed right behind it; then nothing comes any more.
+    server.env.clock.sleep(Duration::from_secs(60)).await;
+    server.stop(Command::Halt).await;
+    server.spoil(&server.segment(&stream, 0), 6_800_000, |bytes| bytes[0] ^= 1).await;
+    let next = server.successor().await;
+    let stream = next.stream("orders");
+    let read = labels_from(&stream, 0).await;
+    assert!(read.is_err(), "the damage is reported: {read:?}");
+    assert!(
+        append(&stream, "b", 10).await.map(|it| it.first_offset).ne(&Ok(Offset(0))),
+        "nothing is cut off"
+    );
+}

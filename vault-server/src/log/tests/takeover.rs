@@ -185,6 +185,26 @@ async fn a_segment_that_was_restored_without_its_sequence_number_is_taken_over_u
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deposed_leader_uses_no_blank_segment_that_it_finds() {
+    let old = Server::first(1).await;
+    // Its recovery is about to list the segments when another leader takes over, who finds none.
+    let hold = Hold::new();
+    old.faulty.on(Operation::ListBlobs).then(Fault::Hold(hold.clone()));
+    let stream = old.create("orders", 2).await;
+    let late = Arc::clone(&stream);
+    let late = tokio::spawn(async move { append(&late, "late", 10).await });
+    hold.arrived(1).await;
+    let new = old.successor().await;
+    new.stream("orders").reader(Freshness::Strong).await.unwrap();
+    // The first segment, made by a request of an even earlier leader, arrives.
+    old.memory.create_page_blob(&old.segment(&stream, 0), 2 * BLOCK_BYTES, Term(1)).await.unwrap();
+    hold.release().await;
+    assert_eq!(late.await.unwrap(), Err(Unusable::NoLeader.into()));
+    append(&new.stream("orders"), "a", 10).await.unwrap();
+    assert_eq!(labels(&new.stream("orders")).await, [(0, "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_not_opened_again_under_a_term_that_is_over() {
     let mut server = Server::first(1).await;
     let stream = server.create("orders", 2).await;

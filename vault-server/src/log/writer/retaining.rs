@@ -235,7 +235,7 @@ impl Writer {
         let Some(open) = &mut self.open else { return };
         let quiet = self.queue.is_empty() && self.in_flight.is_empty();
         // Messages bring it along, and a commit soon follows them.
-        if !quiet || open.appender.sealed() || open.appender.wants_commit() || self.pause.is_some() {
+        if !quiet || open.appender.sealed() || open.appender.owes_commit() || self.pause.is_some() {
             return;
         }
         let before = *open.appender.built();

@@ -196,6 +196,19 @@ impl<S: Storage + ?Sized + 'static> Faulty<S> {
                 }
                 Err(lost())
             }
+            Some(Fault::HoldTorn(hold, pages)) => {
+                let (answer, answered) = oneshot::channel();
+                let part = torn(&pages);
+                let stuck = Box::pin(async move {
+                    part.await;
+                    let _ = answer.send(());
+                });
+                if let Some(passed) = hold.take(stuck) {
+                    passed.await;
+                }
+                let _ = answered.await;
+                Err(crashed())
+            }
             Some(Fault::TearAndCrash(pages)) => {
                 // Crashed first, so that no request sent while the pages are stored gets through.
                 self.crash();

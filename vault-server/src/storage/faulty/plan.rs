@@ -25,6 +25,9 @@ pub enum Fault {
     Hold(Hold),
     /// As [`Fault::Hold`], but its sender is answered `Unavailable` at once.
     LostAndHeld(Hold),
+    /// It is stuck until the hold is released, and is then carried out in part, as [`Fault::TearAndCrash`] says. So
+    /// several can be torn by one crash.
+    HoldTorn(Hold, Pages),
     /// Of a write of pages only these are stored, then the wrapper crashes. Another request is not carried out.
     TearAndCrash(Pages),
     /// Of a write of pages only these are stored, and the answer is `Full`. Another request is not carried out.

@@ -149,10 +149,27 @@ impl<S: Storage + ?Sized + 'static> Storage for Faulty<S> {
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
-        let inner = self.inner.clone();
-        let blob = blob.clone();
-        self.send(Operation::ClearPages, blob.to_string(), async move {
-            inner.clear_pages(&blob, range, fence).await
+        let clear = |blob: BlobName, range: Range<u64>| {
+            let inner = self.inner.clone();
+            async move { inner.clear_pages(&blob, range, fence).await }
+        };
+        let whole = clear(blob.clone(), range.clone()).boxed();
+        self.carry_out(Operation::ClearPages, blob.to_string(), whole, |pages| {
+            let count = usize::try_from((range.end - range.start) / PAGE_BYTES).unwrap_or(usize::MAX);
+            let cleared: Vec<_> = self
+                .draw(pages, count)
+                .into_iter()
+                .map(|page| {
+                    let at = range.start + page as u64 * PAGE_BYTES;
+                    clear(blob.clone(), at..at + PAGE_BYTES)
+                })
+                .collect();
+            async move {
+                for clear in cleared {
+                    let _unheard = clear.await;
+                }
+            }
+            .boxed()
         })
         .await
     }

@@ -1,0 +1,136 @@
+//! Real servers on Azurite, real clients, and everything going wrong: `./tests/run chaos --seconds 600 --seed N`. The
+//! history is held against the promises; exits with 1 where one is broken.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`stage`] | servers, storage, proxies, and the faults |
+//! | [`load`] | clients |
+//! | [`record`] | the history as it grows |
+//! | [`chance`] | what a seed decides |
+
+mod chance;
+mod load;
+mod record;
+mod stage;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use vault_tests::history::{Verdict, check};
+
+use crate::chance::Dice;
+use crate::load::Load;
+use crate::record::Record;
+use crate::stage::Stage;
+
+/// How many broken promises are shown.
+const SHOWN: usize = 20;
+
+/// How much longer it goes on at most for the sake of `--messages`.
+const LONGER: Duration = Duration::from_secs(600);
+
+/// The longest that clients may take to come to an end when nothing is wrong any more.
+const CLIENTS_END: Duration = Duration::from_secs(120);
+
+/// Plays faults on real processes. Exits with 1 where a promise is broken.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "chaos")]
+struct Options {
+    /// For how long things go wrong.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// It goes on longer where fewer messages than this were acknowledged by then.
+    #[arg(long, default_value_t = 0)]
+    messages: u64,
+    /// Decides what goes wrong, in which order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many servers.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=5))]
+    servers: u16,
+    /// What a busy machine is forgiven in the times within which appends must go on, in ms.
+    #[arg(long, default_value_t = 0)]
+    slack: u64,
+    /// Where the history is written to, an event a line.
+    #[arg(long)]
+    history: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let record = Arc::new(Record::new());
+    let streams = vec!["one".to_owned(), "two".to_owned()];
+    let servers = usize::from(options.servers);
+    let (seed, slack) = (options.seed, options.slack);
+    let mut stage = Stage::new(runtime.handle(), servers, streams.clone(), Arc::clone(&record), seed, slack)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let load = Load { record: Arc::clone(&record), urls: stage.urls(), over: Arc::clone(&over), http };
+    let mut clients = tokio::task::JoinSet::new();
+    for (number, stream) in streams.iter().enumerate() {
+        runtime.block_on(load.create(stream)).with_context(|| format!("{stream} cannot be created"))?;
+        let dice = |client: u64| Dice::new(seed, 100 + 10 * number as u64 + client);
+        let (handle, load) = (runtime.handle(), || load.clone());
+        clients.spawn_on(load().produce_plainly(stream.clone(), dice(0)), handle);
+        clients.spawn_on(load().produce_in_batches(stream.clone(), dice(1)), handle);
+        clients.spawn_on(load().follow(stream.clone(), number), handle);
+        clients.spawn_on(load().look(stream.clone(), dice(2)), handle);
+        for server in 0..servers {
+            clients.spawn_on(load().probe(server, stream.clone()), handle);
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(options.seconds);
+    let enough = || record.acknowledged() >= options.messages || Instant::now() > end + LONGER;
+    while Instant::now() < end || !enough() {
+        stage.go_wrong();
+    }
+    stage.goes_on("all is well", 1_000);
+    over.store(true, Ordering::Relaxed);
+    let ended = async { while clients.join_next().await.is_some() {} };
+    if runtime.block_on(async { tokio::time::timeout(CLIENTS_END, ended).await }).is_err() {
+        record.complain("clients do not come to an end although all is well".to_owned());
+    }
+    for stream in &streams {
+        if let Err(error) = runtime.block_on(load.read_all(stream)) {
+            record.complain(format!("{stream} cannot be read in the end: {error}"));
+        }
+    }
+    let (events, complaints) = record.take();
+    if let Some(path) = &options.history {
+        let mut lines = String::new();
+        for event in &events {
+            writeln!(lines, "{}", serde_json::to_string(event)?)?;
+        }
+        std::fs::write(path, lines).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    let mut verdict = check(&events);
+    verdict.broken.extend(complaints);
+    let Verdict { acknowledged, lost, repeated, longest_gap_ms, broken } = &verdict;
+    if !broken.is_empty() {
+        say(&stage.logs());
+    }
+    for broken in broken.iter().take(SHOWN) {
+        say(&format!("BROKEN {broken}"));
+    }
+    say(&format!(
+        "seed {seed}: {} faults, {acknowledged} acknowledged, {lost} lost, {repeated} repeated, longest gap {}.{:03} s",
+        stage.faults,
+        longest_gap_ms / 1_000,
+        longest_gap_ms % 1_000
+    ));
+    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Nobody may be listening, which is no reason to end.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

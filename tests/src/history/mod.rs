@@ -1,0 +1,138 @@
+//! What happened in a run with faults, as its clients and its storage saw it, and whether that keeps the promises.
+//!
+//! Every message has an id of its own, so that each place in the log can be told from each other. A history is a list of
+//! events that can be written down; [`check()`] is a pure function of it. Simulations record one, and so can tests that
+//! drive real processes: what only a simulated storage sees ([`Event::Claim`], [`Event::Write`]) may be missing then.
+//!
+//! | promise | held against |
+//! |---|---|
+//! | every acknowledged message once, at its offset; what was refused never; the rest at most once, whole runs | [`Append`], [`Stored`] |
+//! | who was acknowledged before another began stands before it; a session's messages in its order | [`Append`] |
+//! | what is read is what is stored; a strong read misses nothing that was acknowledged before | [`Read`] |
+//! | no term has two holders; nothing of a term lands after a higher one's claim; a place has one content in a term | [`Event::Term`], [`Event::Claim`], [`Event::Write`] |
+//! | appends go on in time | [`Event::GoesOn`] |
+
+mod check;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::check::{Verdict, check};
+
+/// Something that happened. Times are in ms since the run began.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// An append that has ended for its client.
+    Append(Append),
+    /// A read that has ended.
+    Read(Read),
+    /// A part of what a stream holds in the end, or what was deleted from it in order.
+    Stored(Stored),
+    /// A server has obtained a term.
+    Term {
+        /// The term.
+        term: u64,
+        /// Who: a server, and which life of it.
+        holder: String,
+    },
+    /// From now on nothing of a lower term lands in a segment.
+    Claim {
+        /// The segment.
+        blob: String,
+        /// The term.
+        term: u64,
+    },
+    /// A batch has landed in a segment.
+    Write {
+        /// The segment.
+        blob: String,
+        /// Where in it.
+        position: u64,
+        /// The term that stands in the batch.
+        fence: u64,
+        /// Of its bytes.
+        checksum: u32,
+    },
+    /// Nothing is in the way of appends any more: one that begins from now on must succeed in time.
+    GoesOn {
+        /// To this stream.
+        stream: String,
+        /// What is over.
+        what: String,
+        /// From this time on.
+        from_ms: u64,
+        /// For so long at most.
+        within_ms: u64,
+    },
+}
+
+/// A run of messages that was to be appended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Append {
+    /// To this stream.
+    pub stream: String,
+    /// Where appends are to stand in the order in which they were begun: whose they are, and the how manieth this is.
+    pub session: Option<(String, u64)>,
+    /// When it was first sent.
+    pub begun_ms: u64,
+    /// When its outcome was known to the client.
+    pub ended_ms: u64,
+    /// The ids of its messages.
+    pub messages: Vec<String>,
+    /// What the client knows of it.
+    pub outcome: Outcome,
+}
+
+/// What a client knows of an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is stored.
+    Acknowledged {
+        /// Where its first message stands.
+        first_offset: u64,
+    },
+    /// It is not stored, nor will be.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A message at its place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its offset.
+    pub offset: u64,
+    /// Its timestamp.
+    pub timestamp: u64,
+    /// Its id.
+    pub id: String,
+}
+
+/// Messages that were read one after the other.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Read {
+    /// From this stream.
+    pub stream: String,
+    /// By whom.
+    pub reader: String,
+    /// When it was asked for.
+    pub begun_ms: u64,
+    /// When the last of it came.
+    pub ended_ms: u64,
+    /// What came.
+    pub messages: Vec<Placed>,
+    /// Where the stream ended, if the answer said so.
+    pub end_offset: Option<u64>,
+    /// All that was acknowledged before must be there.
+    pub strong: bool,
+    /// It was to begin with the first message of this time or later.
+    pub since: Option<u64>,
+}
+
+/// A part of what is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// In this stream.
+    pub stream: String,
+    /// One after the other.
+    pub messages: Vec<Placed>,
+}

@@ -1,0 +1,315 @@
+//! A way between two programs that can be made to fail: a TCP proxy that delays, withholds and breaks, and, knowing just
+//! enough of HTTP/1.1, answers in the server's place.
+//!
+//! ```text
+//!  client --> [ requests ] --> server
+//!         <-- [ replies  ] <--
+//! ```
+//!
+//! What was taken in before a fault began may be passed on after it has ended, whether anybody still waits for it or not:
+//! as on a network, and that is what makes late writes of a leader that was deposed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
+
+/// How much is passed on at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What is wrong with a way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Connections are taken, and nothing passes until the fault is over.
+    Silent,
+    /// Requests get through, replies only when the fault is over.
+    RepliesWithheld,
+    /// Connections break, and new ones do so at once.
+    Broken,
+    /// Each piece waits for so long.
+    Late(Duration),
+    /// So many bytes a second, in each direction of each connection.
+    Trickle(u32),
+    /// So many pieces of replies in a thousand are not passed on, and their connections break.
+    RepliesLost(u32),
+    /// So many requests in a thousand are answered 503 here.
+    Busy(u32),
+}
+
+/// A proxy before one address. It ends with the value, and with it all connections.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    fault: watch::Sender<Fault>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy on a port of its own. `seed` decides which pieces and requests are struck.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no port.
+    pub async fn before(target: SocketAddr, seed: u64) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (fault, seen) = watch::channel(Fault::None);
+        let dice = Arc::new(Dice(AtomicU64::new(seed)));
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(connect(client, target, seen.clone(), Arc::clone(&dice)));
+            }
+        });
+        Ok(Self { address, fault, accepting })
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes something wrong, or right again.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.fault.send_replace(Fault::Broken);
+    }
+}
+
+/// Good enough to strike at random.
+#[derive(Debug)]
+struct Dice(AtomicU64);
+
+impl Dice {
+    fn per_mille(&self, times: u32) -> bool {
+        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)) % 1_000 < u64::from(times)
+    }
+}
+
+type ToClient = Arc<Mutex<OwnedWriteHalf>>;
+
+async fn connect(client: TcpStream, target: SocketAddr, fault: watch::Receiver<Fault>, dice: Arc<Dice>) {
+    if *fault.borrow() == Fault::Broken {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    // A delay that nobody asked for would be measured as one of the servers'.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let to_client: ToClient = Arc::new(Mutex::new(to_client));
+    let requests = requests(from_client, to_server, Arc::clone(&to_client), fault.clone(), &dice);
+    let replies = replies(from_server, to_client, fault.clone(), &dice);
+    tokio::select! {
+        () = async { tokio::join!(requests, replies); } => {}
+        () = broken(fault) => {}
+    }
+}
+
+async fn broken(mut fault: watch::Receiver<Fault>) {
+    // Its sender goes with the proxy, which breaks everything first.
+    let _ = fault.wait_for(|fault| *fault == Fault::Broken).await;
+}
+
+/// Waits as long as nothing passes, and for what a slow way takes for so many bytes.
+async fn passage(fault: &mut watch::Receiver<Fault>, withheld: &[Fault], bytes: usize) -> Fault {
+    let now = match fault.wait_for(|fault| !withheld.contains(fault)).await {
+        Ok(fault) => *fault,
+        Err(_) => return Fault::Broken,
+    };
+    match now {
+        Fault::Late(time) => sleep(time).await,
+        Fault::Trickle(rate) => {
+            let time = Duration::from_secs_f64(bytes as f64 / f64::from(rate.max(1)));
+            // When it is over, nobody waits for the rest.
+            tokio::select! {
+                () = sleep(time) => {}
+                _ = fault.wait_for(|fault| !matches!(fault, Fault::Trickle(_))) => {}
+            }
+        }
+        _ => {}
+    }
+    now
+}
+
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    to_client: ToClient,
+    mut fault: watch::Receiver<Fault>,
+    dice: &Dice,
+) {
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        let now = passage(&mut fault, &[Fault::Silent], read).await;
+        if let Fault::Busy(times) = now
+            && begins_a_request(&piece[..read])
+            && dice.per_mille(times)
+        {
+            if refuse(&mut from, piece[..read].to_vec(), &to_client).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+async fn replies(
+    mut from: OwnedReadHalf,
+    to_client: ToClient,
+    mut fault: watch::Receiver<Fault>,
+    dice: &Dice,
+) {
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        let now = passage(&mut fault, &[Fault::Silent, Fault::RepliesWithheld], read).await;
+        if let Fault::RepliesLost(times) = now
+            && dice.per_mille(times)
+        {
+            break;
+        }
+        if to_client.lock().await.write_all(&piece[..read]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to_client.lock().await.shutdown().await;
+}
+
+/// Nobody sends a request before the last one was answered, so that a method at the front of a piece is one.
+fn begins_a_request(piece: &[u8]) -> bool {
+    [&b"GET /"[..], b"HEAD /", b"PUT /", b"POST /", b"DELETE /", b"PATCH /"]
+        .iter()
+        .any(|method| piece.starts_with(method))
+}
+
+/// Takes the whole request in and answers it as Azure does when it is busy.
+async fn refuse(from: &mut OwnedReadHalf, mut request: Vec<u8>, to_client: &ToClient) -> std::io::Result<()> {
+    let end = loop {
+        if let Some(end) = request.windows(4).position(|end| end == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if from.read_buf(&mut request).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    };
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let mut missing = length.unwrap_or(0_usize).saturating_sub(request.len() - end);
+    let mut piece = vec![0; PIECE_BYTES];
+    while missing > 0 {
+        let most = missing.min(PIECE_BYTES);
+        match from.read(&mut piece[..most]).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => missing -= read,
+        }
+    }
+    let body = "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>";
+    let answer = format!(
+        "HTTP/1.1 503 The server is busy.\r\nx-ms-error-code: ServerBusy\r\ncontent-type: application/xml\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // A HEAD has no body, and it is the only one of whom nobody waits for it.
+    let answer = if head.starts_with("head ") { answer.trim_end_matches(body) } else { &answer };
+    to_client.lock().await.write_all(answer.as_bytes()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers each request with its own first line, and counts them.
+    async fn server() -> (SocketAddr, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let counted = Arc::clone(&counted);
+                tokio::spawn(async move {
+                    let mut piece = vec![0; 4096];
+                    while let Ok(read @ 1..) = connection.read(&mut piece).await {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {read}\r\n\r\n");
+                        connection.write_all(answer.as_bytes()).await.unwrap();
+                        connection.write_all(&piece[..read]).await.unwrap();
+                    }
+                });
+            }
+        });
+        (address, count)
+    }
+
+    const REQUEST: &[u8] = b"PUT /a HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody";
+
+    /// What is answered within a while; `None` where nothing is, and the empty text where the connection breaks.
+    async fn ask(connection: &mut TcpStream) -> Option<String> {
+        connection.write_all(REQUEST).await.ok()?;
+        let mut answer = vec![0; 4096];
+        let read =
+            tokio::time::timeout(Duration::from_millis(300), connection.read(&mut answer)).await.ok()?;
+        Some(String::from_utf8_lossy(&answer[..read.unwrap_or(0)]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn each_fault_does_what_it_says() {
+        let (address, count) = server().await;
+        let proxy = Proxy::before(address, 1).await.unwrap();
+        let asked = || count.load(Ordering::Relaxed);
+        let connect = || TcpStream::connect(proxy.address());
+        let mut connection = connect().await.unwrap();
+        assert!(ask(&mut connection).await.unwrap().starts_with("HTTP/1.1 200"));
+
+        proxy.set(Fault::Busy(1_000));
+        let busy = ask(&mut connection).await.unwrap();
+        assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("ServerBusy"), "{busy}");
+        assert_eq!(asked(), 1, "it was not passed on");
+
+        proxy.set(Fault::Silent);
+        assert_eq!(ask(&mut connection).await, None);
+        assert_eq!(asked(), 1);
+        // What was taken in is passed on when it is over, whoever waits.
+        drop(connection);
+        proxy.set(Fault::None);
+        let late = async {
+            while asked() < 2 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), late).await.unwrap();
+
+        let mut connection = connect().await.unwrap();
+        proxy.set(Fault::RepliesWithheld);
+        assert_eq!(ask(&mut connection).await, None);
+        assert_eq!(asked(), 3, "the request got through");
+        proxy.set(Fault::RepliesLost(1_000));
+        assert_eq!(ask(&mut connect().await.unwrap()).await.as_deref(), Some(""));
+        assert_eq!(asked(), 4);
+        proxy.set(Fault::Broken);
+        assert_eq!(ask(&mut connect().await.unwrap()).await.unwrap_or_default(), "");
+        assert_eq!(asked(), 4);
+        proxy.set(Fault::Late(Duration::from_millis(20)));
+        assert!(ask(&mut connect().await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200"));
+    }
+}

@@ -1,0 +1,32 @@
+//! Everything goes wrong with real servers, storage and clients, and the promises are kept.
+
+use std::process::Command;
+
+use vault_tests::server::program_named;
+
+/// How many messages must be acknowledged for it to count.
+const ACKNOWLEDGED: u64 = 100_000;
+
+/// What the machine is forgiven that runs all other tests meanwhile.
+const SLACK_MS: &str = "20000";
+
+#[test]
+fn a_hundred_thousand_messages_survive_what_a_seed_does_to_servers_and_storage() {
+    let output = Command::new(program_named("chaos"))
+        .args(["--seconds", "30", "--seed", "1", "--slack", SLACK_MS])
+        .args(["--messages", &ACKNOWLEDGED.to_string()])
+        .output()
+        .unwrap();
+    let [said, told] =
+        [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+    assert!(output.status.success(), "{told}\n{said}");
+    let last = said.lines().last().unwrap();
+    let number = |what: &str| -> u64 {
+        let words: Vec<_> = last.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+        let place = words.iter().position(|word| *word == what).unwrap_or_else(|| panic!("{what}: {last}"));
+        words[place - 1].parse().unwrap()
+    };
+    assert!(last.starts_with("seed 1: "), "{last}");
+    assert!(number("acknowledged") >= ACKNOWLEDGED && number("faults") >= 3, "{last}");
+    assert_eq!((number("lost"), number("repeated")), (0, 0), "{last}");
+}
