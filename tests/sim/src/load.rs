@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response, StatusCode};
+use tokio::task::JoinSet;
 use vault_client::simulated::{Network, Pieces};
 use vault_client::{Client, Error, Message, Offset, Received, Run, SideEffects, Start, Timestamp};
 use vault_tests::history::{Append, Event, Outcome, Placed, Read};
@@ -406,12 +407,13 @@ impl Load {
     /// Appends a message through one server again and again, not waiting for one before the next is sent.
     pub async fn probe(self, server: usize, stream: Stream) {
         let client = self.client_of(std::iter::once(server), Duration::ZERO);
+        let mut probes = JoinSet::new();
         for number in 0_u64.. {
             if self.is_over() {
-                return;
+                break;
             }
             let (load, client, stream) = (self.clone(), client.clone(), stream.name.clone());
-            tokio::spawn(async move {
+            probes.spawn(async move {
                 let id = format!("probe/{server}/{stream}/{number}");
                 let begun_ms = load.world.now_ms();
                 let run = Run::of([id.clone()]).expect("it is short");
@@ -424,6 +426,7 @@ impl Load {
             });
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        while probes.join_next().await.is_some() {}
     }
 
     /// Reads the whole stream, and says why not where something is in the way.

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use vault_format::batch::Batch;
 use vault_format::chain::Chain;
 use vault_format::header::{Header, Kind};
@@ -38,13 +39,22 @@ use vault_tests::message::push_messages;
 
 use crate::chance::Dice;
 use crate::load::Stream;
-use crate::world::{Life, Place, World};
+use crate::world::{Life, Place, Weather, World};
 
 /// How long the way takes, in ms, when nothing is wrong.
 const LATENCY_MS: (u64, u64) = (1, 12);
 
 /// How long a request may be held up somewhere and still land.
 const STRAY_MS: (u64, u64) = (2_000, 40_000);
+
+/// How long it takes until a sender notices that its connection has broken, once bytes pass again: TCP sends what was not
+/// acknowledged again, and hears that nobody knows of it.
+const NOTICE_MS: (u64, u64) = (1, 2_000);
+
+/// A segment is not created later than so long after the request was sent: less than the shortest retention. Were it, one
+/// that was made, filled, sealed and deleted meanwhile would come to stand there again, blank, and the log has no way to
+/// tell that it is none of its own.
+const LATEST_CREATION: Duration = Duration::from_secs(8);
 
 /// The service.
 #[derive(Debug)]
@@ -229,6 +239,7 @@ struct Travelling<T> {
     service: Arc<Service>,
     life: Life,
     number: u64,
+    operation: Operation,
     what: String,
     request: Request<T>,
     answer: oneshot::Sender<Result<T, StorageError>>,
@@ -240,48 +251,39 @@ fn unavailable(why: &str) -> StorageError {
 
 impl<T: Debug + Send + 'static> Travelling<T> {
     async fn travel(self) {
-        let world = self.life.world().clone();
+        let Self { service, life, number, operation, what, request, answer } = self;
+        let sent = Instant::now();
+        let (world, here) = (life.world().clone(), life.place());
         let weather = world.weather();
-        let here = self.life.place();
-        let (fate, there_ms, back_ms, stray_ms, breaks) = world.draw(|dice| {
-            let mut fate = Fate::Done;
-            let roll = dice.below(1_000);
-            let mut below = 0;
-            for (chance, of) in [
-                (weather.fails, Fate::Fails),
-                (weather.lost, Fate::Lost),
-                (weather.strays, Fate::Strays),
-                (weather.torn, Fate::Torn),
-            ] {
-                if (below..below + chance).contains(&roll) {
-                    fate = of;
-                }
-                below += chance;
-            }
-            let mut way = || {
-                let slow = if dice.per_mille(10) { 20 } else { 1 };
-                dice.between(LATENCY_MS.0, LATENCY_MS.1) * slow * (1 + weather.slower)
-            };
-            let (there, back) = (way(), way());
-            (fate, there, back, dice.between(STRAY_MS.0, STRAY_MS.1), dice.per_mille(500))
+        let (fate, there, back) = world
+            .draw(|dice| (Fate::drawn(weather, dice), Way::drawn(weather, dice), Way::drawn(weather, dice)));
+        let (stray_ms, notice_ms, breaks) = world.draw(|dice| {
+            let stray_ms = dice.between(STRAY_MS.0, STRAY_MS.1);
+            (stray_ms, dice.between(NOTICE_MS.0, NOTICE_MS.1), dice.per_mille(500))
         });
-        let Self { service, life, number, what, request, answer } = self;
+        let failed = Way { ms: notice_ms, slower: 0 };
         world.trace(format_args!("{here} #{number} {what} {fate:?}"));
-        tokio::time::sleep(Duration::from_millis(there_ms)).await;
+        there.go(&world).await;
         if fate == Fate::Fails {
-            return reply(&life, back_ms, answer, Err(unavailable("503 as planned"))).await;
+            return reply(&life, back, answer, Err(unavailable("503 as planned"))).await;
         }
+        let mut answer = Some(answer);
         if fate == Fate::Strays {
+            // The sender sees its connection break, long before the request lands.
+            let (life, answer) = (life.clone(), answer.take());
+            tokio::spawn(async move {
+                reply_to(&life, failed, answer, Err(unavailable("the connection broke"))).await
+            });
             tokio::time::sleep(Duration::from_millis(stray_ms)).await;
         }
         if !world.is_open(here, Place::Storage) {
+            world.until_open(here, Place::Storage).await;
             // What is under way when a connection breaks is gone, or waits in a buffer and arrives later.
             if breaks {
                 world.trace(format_args!("{here} #{number} gone"));
-                return;
+                return reply_to(&life, failed, answer, Err(unavailable("the connection is gone"))).await;
             }
-            world.until_open(here, Place::Storage).await;
-            tokio::time::sleep(Duration::from_millis(there_ms)).await;
+            there.go(&world).await;
         }
         let mut carried = if fate == Fate::Torn { Carried::Torn } else { Carried::Whole };
         if !life.lives() {
@@ -295,17 +297,65 @@ impl<T: Debug + Send + 'static> Travelling<T> {
             }
             tokio::time::sleep(Duration::from_millis(later_ms)).await;
         }
+        if operation == Operation::CreatePageBlob && sent.elapsed() > LATEST_CREATION {
+            world.trace(format_args!("{here} #{number} gone, it is too late"));
+            return reply_to(&life, failed, answer, Err(unavailable("the connection is gone"))).await;
+        }
         let outcome = request(&service, carried);
         world.trace(format_args!("{here} #{number} -> {}", shown(&outcome)));
-        let outcome = if carried == Carried::Torn {
-            outcome.and(Err(unavailable("the connection broke")))
-        } else {
-            outcome
-        };
-        if fate == Fate::Lost {
-            return;
+        let broke = || Err(unavailable("the connection broke"));
+        let outcome = if carried == Carried::Torn { outcome.and(broke()) } else { outcome };
+        let (back, outcome) = if fate == Fate::Lost { (failed, broke()) } else { (back, outcome) };
+        reply_to(&life, back, answer, outcome).await;
+    }
+}
+
+impl Fate {
+    fn drawn(weather: Weather, dice: &mut Dice) -> Self {
+        let mut roll = dice.below(1_000);
+        for (chance, fate) in [
+            (weather.fails, Self::Fails),
+            (weather.lost, Self::Lost),
+            (weather.strays, Self::Strays),
+            (weather.torn, Self::Torn),
+        ] {
+            if roll < chance {
+                return fate;
+            }
+            roll -= chance;
         }
-        reply(&life, back_ms, answer, outcome).await;
+        Self::Done
+    }
+}
+
+/// How long one way takes.
+#[derive(Clone, Copy)]
+struct Way {
+    ms: u64,
+    slower: u64,
+}
+
+impl Way {
+    fn drawn(weather: Weather, dice: &mut Dice) -> Self {
+        let seldom = if dice.per_mille(10) { 20 } else { 1 };
+        Self { ms: dice.between(LATENCY_MS.0, LATENCY_MS.1) * seldom, slower: weather.slower }
+    }
+
+    /// What is slow gets faster when the weather does.
+    async fn go(self, world: &World) {
+        let all = Duration::from_millis(self.ms * (1 + self.slower));
+        let faster = async {
+            if self.slower == 0 {
+                std::future::pending::<()>().await;
+            }
+            world.until_faster_than(self.slower).await;
+            tokio::time::sleep(Duration::from_millis(self.ms)).await;
+        };
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(all) => {}
+            () = faster => {}
+        }
     }
 }
 
@@ -324,17 +374,29 @@ fn shown<T: Debug>(outcome: &Result<T, StorageError>) -> String {
     }
 }
 
+/// Replies where nobody has yet.
+async fn reply_to<T>(
+    life: &Life,
+    back: Way,
+    answer: Option<oneshot::Sender<Result<T, StorageError>>>,
+    outcome: Result<T, StorageError>,
+) {
+    if let Some(answer) = answer {
+        reply(life, back, answer, outcome).await;
+    }
+}
+
 async fn reply<T>(
     life: &Life,
-    back_ms: u64,
+    back: Way,
     answer: oneshot::Sender<Result<T, StorageError>>,
     outcome: Result<T, StorageError>,
 ) {
     let world = life.world();
-    tokio::time::sleep(Duration::from_millis(back_ms)).await;
+    back.go(world).await;
     if !world.is_open(Place::Storage, life.place()) {
         world.until_open(Place::Storage, life.place()).await;
-        tokio::time::sleep(Duration::from_millis(back_ms)).await;
+        back.go(world).await;
     }
     life.awake().await;
     // Nobody may be waiting any more.
@@ -358,6 +420,7 @@ impl Link {
             service: Arc::clone(&self.service),
             life: self.life.clone(),
             number: self.life.world().number(),
+            operation,
             what: format!("{operation} {about}"),
             request: Box::new(request),
             answer,

@@ -228,7 +228,12 @@ impl World {
 
     /// Changes it.
     pub fn set_weather(&self, weather: Weather) {
-        self.state().weather = weather;
+        self.change(|state| state.weather = weather);
+    }
+
+    /// Waits until storage is faster than it was when it was so slow.
+    pub async fn until_faster_than(&self, slower: u64) {
+        self.until(|state| (state.weather.slower < slower).then_some(())).await;
     }
 
     /// Closes or opens the way from one place to another; not the way back.

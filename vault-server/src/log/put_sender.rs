@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use vault_format::ids::{Position, Term};
+use vault_format::ids::Position;
 
 use crate::env::Env;
+use crate::log::reign::Reign;
 use crate::log::retry::Backoff;
 use crate::metrics::log::StreamMetrics;
 use crate::storage::{BlobName, Storage, StorageError};
@@ -27,7 +28,7 @@ pub(crate) struct PutSender {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) env: Env,
     pub(crate) blob: BlobName,
-    pub(crate) term: Term,
+    pub(crate) reign: Reign,
     pub(crate) stalled: Stalled,
     pub(crate) metrics: Arc<StreamMetrics>,
 }
@@ -39,7 +40,7 @@ impl PutSender {
         let mut backoff = Backoff::default();
         let mut troubled = false;
         loop {
-            let fence = self.term;
+            let fence = self.reign.term;
             #[cfg(feature = "canaries")]
             let fence = if vault_format::canary::Canary::NoFencing.is_on() {
                 self.storage.properties(&self.blob).await.map_or(fence, |found| found.sequence_number)
@@ -57,7 +58,13 @@ impl PutSender {
                     return PutOutcome::Stored;
                 }
                 Err(StorageError::PreconditionFailed | StorageError::LeaseHeld) => return PutOutcome::Outrun,
-                Err(StorageError::NotFound) => return PutOutcome::Gone,
+                // A successor's retention may have deleted the segment.
+                Err(StorageError::NotFound) => {
+                    return match self.reign.in_force(&self.storage, &self.env, None).await {
+                        Ok(true) => PutOutcome::Gone,
+                        Ok(false) | Err(_) => PutOutcome::Outrun,
+                    };
+                }
                 Err(error) => {
                     if !troubled {
                         tracing::warn!(blob = %self.blob, %position, %error, "a write failed and is sent until it succeeds");

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -183,6 +184,12 @@ impl StreamReader {
     #[must_use]
     pub fn beyond_tail(&self, end_offset: Offset) -> ReadError {
         self.check_end().err().unwrap_or(ReadError::BeyondTail { end_offset })
+    }
+
+    /// Whether this server has sent the message at `offset` to storage. It may be stored before the tail is beyond it.
+    #[must_use]
+    pub fn is_on_its_way(&self, offset: Offset) -> bool {
+        offset.0 < self.open.reader.shown.sent.load(Ordering::Acquire)
     }
 
     /// Makes a piece of an answer count against the readers' memory for as long as it waits to be sent.

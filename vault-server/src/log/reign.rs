@@ -35,8 +35,15 @@ impl Reign {
         env: &Env,
         segment: Option<&BlobName>,
     ) -> Result<bool, StorageError> {
-        let blob = segment.unwrap_or(&self.leader_blob);
-        let properties = until_definite(env, || storage.properties(blob)).await?;
-        Ok(properties.sequence_number == self.term)
+        let shows_ours = async |blob: &BlobName| {
+            let properties = until_definite(env, || storage.properties(blob)).await?;
+            Ok(properties.sequence_number == self.term)
+        };
+        let Some(segment) = segment else { return shows_ours(&self.leader_blob).await };
+        match shows_ours(segment).await {
+            // Deleted with its stream, or by a successor's retention.
+            Err(StorageError::NotFound) if !shows_ours(&self.leader_blob).await? => Ok(false),
+            shown => shown,
+        }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Shown {
     pub(crate) segments: Arc<RwLock<Vec<Segment>>>,
     pub(crate) ends: Arc<Ends>,
     pub(crate) recent: Arc<Recent>,
+    /// The offset behind all that was sent to storage under this term.
+    pub(crate) sent: Arc<AtomicU64>,
     pub(crate) stalled: Stalled,
 }
 
@@ -328,13 +330,14 @@ impl Writer {
             storage: Arc::clone(storage),
             env: env.clone(),
             blob: self.parts.store.blob(base),
-            term: self.parts.reign.term,
+            reign: self.parts.reign.clone(),
             stalled: Arc::clone(&self.parts.shown.stalled),
             metrics: Arc::clone(&self.parts.store.metrics),
         };
         if !self.parts.put_interval.is_zero() {
             self.pause = Some(env.clock.sleep(self.parts.put_interval));
         }
+        self.parts.shown.sent.store(put.after.next_offset.0, Ordering::Release);
         let number = self.next_put();
         let (position, bytes) = (put.position, put.bytes.clone());
         let span = put_span(&put, &sender.blob);

@@ -45,7 +45,7 @@ use crate::http::read::parameters::{Format, From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
 use crate::limits::{BEYOND_TAIL_WAIT, OVERTAKEN_TRIES};
-use crate::log::error::ReadError;
+use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::StreamReader;
 use crate::log::stream::Freshness;
 
@@ -186,10 +186,13 @@ async fn begin(app: &App, name: &StreamName, request: &Request) -> Result<(Strea
     // knows of the tail may be a moment old.
     let From::Offset(Offset(wanted @ 1..)) = request.from else { return Err(beyond) };
     let reader = stream.reader(Freshness::Strong).await?;
-    if stream.status().queued_bytes > 0 {
+    let is_on_its_way = reader.is_on_its_way(Offset(wanted - 1));
+    if is_on_its_way {
         reader.wait_beyond(Offset(wanted - 1), BEYOND_TAIL_WAIT).await?;
     }
     match start(&reader, request).await {
+        // It may be stored: who has seen it there is told to come again, and not that it does not exist.
+        Err(ReadError::BeyondTail { .. }) if is_on_its_way => Err(Unusable::TimedOut.into()),
         Err(ReadError::BeyondTail { end_offset }) => Err(reader.beyond_tail(end_offset)),
         begun => begun.map(|start| (reader, start)),
     }

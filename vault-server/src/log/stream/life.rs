@@ -159,6 +159,7 @@ impl Stream {
             segments: Arc::new(RwLock::new(recovered.segments.clone())),
             ends: Arc::new(Ends::default()),
             recent: Arc::new(Recent::new(Arc::clone(&self.context.recent), RECENT_BYTES_PER_STREAM)),
+            sent: Arc::default(),
             stalled: Arc::default(),
         };
         let (blocks, heads) = (Arc::clone(&self.context.blocks), Arc::clone(&self.context.heads));

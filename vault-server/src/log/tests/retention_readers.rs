@@ -7,6 +7,8 @@ use vault_format::ids::{Position, Timestamp};
 use super::retention::{SECOND, age, create, extent, patch, stored};
 use super::*;
 use crate::log::reading::StreamReader;
+use crate::storage::StorageError;
+use crate::storage::faulty::Fault;
 
 const AGE: Duration = Duration::from_secs(600);
 
@@ -109,6 +111,37 @@ async fn a_follower_of_which_nothing_is_left_takes_over_what_is_there() {
         assert_eq!(theirs.status().condition, Condition::Open);
     }
     assert_eq!(reader.next(&mut cursor).await.map(|_| ()), Err(below(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_of_whose_segments_none_is_left_does_not_call_them_missing() {
+    let old = Server::first(1).await;
+    let stream = create(&old, age(AGE)).await;
+    messages(&old, &stream, 0..3).await;
+    // What it appended itself is no longer in its memory.
+    old.stop(Command::Finish).await;
+    old.lead().await;
+    let stream = old.stream("orders");
+    let reader = stream.reader(Freshness::Recent).await.unwrap();
+    // It is cut off, while its successor's retention deletes all that it knows.
+    let cut_off = StorageError::Unavailable("cut off".to_owned());
+    old.faulty.on_any().always().then(Fault::Fail(cut_off));
+    let new = old.successor().await;
+    let successors = new.stream("orders");
+    messages(&new, &successors, 3..30).await;
+    assert!(stored(&new, &successors).await[0] > 3);
+    old.faulty.heal();
+    assert_eq!(stream.reader(Freshness::Strong).await.map(|_| ()), Err(Unusable::NoLeader));
+    assert_eq!(reader.seek(Offset(0)).await.map(|_| ()), Err(Unusable::NoLeader.into()));
+    assert_eq!(append(&stream, "late", 10).await, Err(Unusable::NoLeader.into()));
+    // What a read of then found is not held against the stream as it is followed now.
+    old.stop(Command::Halt).await;
+    let following = following(&old).await;
+    assert_eq!(reader.seek(Offset(0)).await.map(|_| ()), Err(Unusable::NoLeader.into()));
+    following.check_end().unwrap();
+    let again = stream.reader(Freshness::Strong).await.unwrap();
+    again.check_end().unwrap();
+    assert!(again.tail().next_offset() >= Offset(30));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! One leader after another.
 
 use super::*;
+use crate::log::stream::Condition;
 use crate::storage::StorageError;
 use crate::storage::faulty::{Fault, Hold};
 use crate::storage::operation::Operation;
@@ -63,6 +64,43 @@ async fn a_stale_leader_makes_no_segment_that_it_writes_to() {
     assert!(late.await.unwrap().is_err());
     let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
     assert_eq!(stored, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_does_not_take_its_successors_segment_for_damage() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 1).await;
+    append(&stream, "a", 1_900_000).await.unwrap();
+    append(&stream, "b", 1_900_000).await.unwrap();
+    // The next segment is made, but the answer is lost; the claim that follows is answered when a successor has claimed
+    // and written it.
+    old.faulty.on(Operation::CreatePageBlob).then(Fault::AppliedButLost);
+    old.faulty.on(Operation::RaiseSequenceNumber).then(Fault::LateAnswer(Duration::from_secs(5)));
+    let late = Arc::clone(&stream);
+    let late = tokio::spawn(async move { append(&late, "late", 1_900_000).await });
+    old.env.clock.sleep(Duration::from_secs(2)).await;
+    let new = old.successor().await;
+    append(&new.stream("orders"), "c", 10).await.unwrap();
+    assert_eq!(late.await.unwrap(), Err(Unusable::NoLeader.into()));
+    assert_ne!(stream.status().condition, Condition::Corrupt);
+    let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
+    assert_eq!(stored, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_may_be_stored_and_what_was_never_sent_is_not() {
+    let leader = Server::first(1).await;
+    let stream = leader.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    leader.faulty.on(Operation::PutPages).always().then(Fault::AppliedButLost);
+    let unheard = Arc::clone(&stream);
+    let unheard = tokio::spawn(async move { append(&unheard, "b", 10).await });
+    leader.env.clock.sleep(Duration::from_secs(5)).await;
+    let reader = stream.reader(Freshness::Strong).await.unwrap();
+    assert_eq!(reader.tail().next_offset(), Offset(1));
+    assert!(reader.is_on_its_way(Offset(1)) && !reader.is_on_its_way(Offset(2)));
+    leader.faulty.heal();
+    unheard.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
