@@ -46,7 +46,7 @@ const CONFIG: &str = "[parameters]\n\"query.wait\" = 0\n";
 /// Has schemathesis send right requests, wrong ones, and such that follow on each other, and judge the answers.
 fn judge(server: &Server, further: &[&str]) {
     let folder = temporary_directory();
-    std::fs::write(folder.path().join("schemathesis.toml"), CONFIG).unwrap();
+    std::fs::write(folder.path().join("schemathesis.toml"), CONFIG).expect("there is room for a small file");
     let url = format!("http://{}/openapi.json", server.address());
     run(Command::new(python().with_file_name("st"))
         .current_dir(folder.path())

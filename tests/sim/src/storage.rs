@@ -272,7 +272,7 @@ impl<T: Debug + Send + 'static> Travelling<T> {
             // The sender sees its connection break, long before the request lands.
             let (life, answer) = (life.clone(), answer.take());
             tokio::spawn(async move {
-                reply_to(&life, failed, answer, Err(unavailable("the connection broke"))).await
+                reply_to(&life, failed, answer, Err(unavailable("the connection broke"))).await;
             });
             tokio::time::sleep(Duration::from_millis(stray_ms)).await;
         }

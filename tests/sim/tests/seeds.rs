@@ -15,7 +15,12 @@ const AT_ONCE: usize = 2;
 
 /// Seeds that have found something, and what. As the simulation changes a seed comes to be about something else; what it
 /// found has a test of its own beside the code.
-const FOUND: [(u64, &str); 0] = [];
+const FOUND: [(u64, &str); 4] = [
+    (13, "a successor's segment was taken for damage"),
+    (54, "what a read found under an earlier term stuck to the stream"),
+    (56, "a message that a follower had shown was beyond the end"),
+    (254, "a segment that retention had deleted was taken for a deleted stream"),
+];
 
 fn sim(seed: u64, more: &[&str]) -> Played {
     play(Path::new(env!("CARGO_BIN_EXE_sim")), seed, more).expect("the program can be started")
@@ -27,18 +32,18 @@ fn first_failure(seeds: &[u64], more: &[&str]) -> Option<Played> {
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while failed.lock().unwrap().is_none() {
-                    let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap();
+                while failed.lock().expect("nobody panics").is_none() {
+                    let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("it fits");
                     let Some(seed) = seeds.get(index) else { return };
                     let played = sim(*seed, more);
                     if !played.well {
-                        *failed.lock().unwrap() = Some(played);
+                        *failed.lock().expect("nobody panics") = Some(played);
                     }
                 }
             });
         }
     });
-    failed.into_inner().unwrap()
+    failed.into_inner().expect("nobody panics")
 }
 
 #[test]
@@ -86,11 +91,6 @@ mod canaries {
     #[test]
     fn checksums_that_nobody_looks_at_are_noticed() {
         is_caught(Canary::SkipCrc, "BROKEN");
-    }
-
-    #[test]
-    fn a_scan_before_the_claim_is_noticed() {
-        is_caught(Canary::ScanBeforeClaim, "BROKEN");
     }
 
     #[test]

@@ -50,11 +50,16 @@ impl Operator {
         }
         let name = resource.name_any();
         let api: Api<K> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        // What is said of it must not be said of another one that has its name by now. The API server looks at no uid here,
+        // but at the version.
+        let Some(now) = api.get_metadata_opt(&name).await? else { return Ok(()) };
+        if now.uid() != resource.uid() {
+            return Ok(());
+        }
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            // What is said of it must not be said of another one that has its name by now.
-            "metadata": {"name": name, "uid": resource.uid()},
+            "metadata": {"name": name, "resourceVersion": now.resource_version()},
             "status": status,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -62,10 +67,6 @@ impl Operator {
             Ok(_) => Ok(()),
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error @ kube::Error::Api(_)) => match api.get_metadata_opt(&name).await? {
-                Some(now) if now.uid() == resource.uid() => Err(error),
-                _ => Ok(()),
-            },
             Err(error) => Err(error),
         }
     }

@@ -143,6 +143,7 @@ pub(crate) async fn recover(
         }
         if let Purpose::Lead { reign, .. } = purpose
             && scanned.chain.position == Position::ZERO
+            && !claims_late
             && !reign.in_force(&store.storage, &store.env, None).await?
         {
             // A blank segment may have been made since a later leader listed the segments. That leader has then claimed

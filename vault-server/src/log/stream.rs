@@ -293,9 +293,9 @@ impl Stream {
     pub(crate) async fn freshen(&self, open: &OpenStream, freshness: Freshness) -> Result<(), Unusable> {
         let env = &self.context.env;
         if let Some(follower) = &open.follower {
-            if open.fault().is_some() {
-                // What comes before the damage is all that there is to read.
-                return Ok(());
+            if let Some(fault) = open.fault() {
+                // What comes before the damage is all that there is to read here. The leader may not have come upon it yet.
+                return if freshness == Freshness::Strong { Err(fault.into()) } else { Ok(()) };
             }
             let may_be_old =
                 if freshness == Freshness::Strong { Duration::ZERO } else { FOLLOWED_MAY_BE_OLD };

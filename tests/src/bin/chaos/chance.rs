@@ -30,6 +30,11 @@ impl Dice {
         least + self.below(most - least + 1)
     }
 
+    /// The number of one of so many things.
+    pub(crate) fn index(&mut self, of: usize) -> usize {
+        usize::try_from(self.below(of as u64)).expect("it is less than a usize")
+    }
+
     /// True so many times in a thousand.
     pub(crate) fn per_mille(&mut self, times: u64) -> bool {
         self.below(1_000) < times

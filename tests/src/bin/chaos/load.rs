@@ -89,7 +89,7 @@ impl Load {
             number += 1;
             let values: Vec<String> = messages.iter().map(|id| value(id, &mut dice)).collect();
             let run = Run::of(values).expect("the messages are short");
-            let client = &clients[dice.below(clients.len() as u64) as usize];
+            let client = &clients[dice.index(clients.len())];
             self.append(client, &stream, messages, run).await;
             sleep(Duration::from_millis(dice.below(20))).await;
         }
@@ -126,7 +126,7 @@ impl Load {
 
     /// The client library's producer: numbered requests, several at once, each stored once however often it is sent.
     pub(crate) async fn produce_in_batches(self, stream: String, mut dice: Dice) {
-        let client = self.client(dice.below(2) as usize, RETRY_TIME);
+        let client = self.client(dice.index(self.urls.len()), RETRY_TIME);
         let mut session = 0;
         while !self.is_over() {
             let producer = client.producer(&stream).id(format!("batches-{stream}")).retry_time(RETRY_TIME);
@@ -244,7 +244,7 @@ impl Load {
             sleep(Duration::from_millis(dice.below(500))).await;
             let begun_ms = self.record.now_ms();
             let from = end.saturating_sub(dice.below(30));
-            let url = &self.urls[dice.below(self.urls.len() as u64) as usize];
+            let url = &self.urls[dice.index(self.urls.len())];
             let path = format!("{url}/streams/{stream}/messages?consistency=strong&clamp=true&from={from}");
             let asked = async {
                 let answer =

@@ -124,7 +124,7 @@ impl Stage {
     fn pick(&mut self) -> usize {
         match self.leader().filter(|_| self.dice.per_mille(600)) {
             Some(leader) => leader,
-            None => self.dice.below(self.places.len() as u64) as usize,
+            None => self.dice.index(self.places.len()),
         }
     }
 
@@ -134,7 +134,7 @@ impl Stage {
 
     fn tell(&mut self, what: &str) {
         self.faults += 1;
-        tracing_line(&format!("{:>7} ms  {what}", self.record.now_ms()));
+        say(&format!("{:>7} ms  {what}", self.record.now_ms()));
     }
 
     /// Waits until every stream takes appends that begin from now on, and puts down how soon they had to.
@@ -304,6 +304,6 @@ impl Stage {
 }
 
 #[expect(clippy::print_stderr, reason = "whoever runs it sees what happens")]
-fn tracing_line(line: &str) {
+fn say(line: &str) {
     eprintln!("{line}");
 }

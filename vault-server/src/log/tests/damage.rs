@@ -92,6 +92,24 @@ async fn zeroed_blocks_are_reported() {
     }
 }
 
+/// The leader may not have come upon it, and goes on.
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_came_upon_damage_answers_no_strong_read() {
+    let leader = Server::first(1).await;
+    let stream = leader.create("orders", 2).await;
+    append(&stream, "a", 100_000).await.unwrap();
+    let follower = leader.beside(2);
+    let theirs = follower.vault.readable(&follower.name("orders")).await.unwrap();
+    theirs.reader(Freshness::Strong).await.unwrap();
+    let position = position_of(&leader, &stream, 0).await;
+    leader.spoil(&leader.segment(&stream, 0), position + 1_000, |bytes| bytes[0] ^= 1).await;
+    assert!(labels_from(&theirs, 0).await.is_err());
+    append(&stream, "b", 10).await.unwrap();
+    let strong = theirs.reader(Freshness::Strong).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&strong, Unusable::Fault(fault) if fault.code() == "corrupt"), "{strong}");
+    theirs.reader(Freshness::Recent).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_head_in_the_middle_is_reported_by_whoever_seeks_there() {
     let (server, stream) = quiet_stream(380, 12).await;

@@ -133,7 +133,7 @@ async fn a_deposed_leader_of_whose_segments_none_is_left_does_not_call_them_miss
     old.faulty.heal();
     assert_eq!(stream.reader(Freshness::Strong).await.map(|_| ()), Err(Unusable::NoLeader));
     assert_eq!(reader.seek(Offset(0)).await.map(|_| ()), Err(Unusable::NoLeader.into()));
-    assert_eq!(append(&stream, "late", 10).await, Err(Unusable::NoLeader.into()));
+    assert_eq!(append(&stream, "late", 10).await, Err(AppendError::Unknown(Unusable::NoLeader)));
     // What a read of then found is not held against the stream as it is followed now.
     old.stop(Command::Halt).await;
     let following = following(&old).await;
