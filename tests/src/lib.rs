@@ -29,6 +29,7 @@
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
+//! | [`chance`] | throws that a seed decides |
 //! | [`mod@proxy`] | a way that can be made to fail |
 //! | [`faketime`] | a process's wall clock that is wrong |
 //! | [`way`] | proxies between programs and the services that they use |
@@ -37,6 +38,7 @@
 pub mod access;
 pub mod azurite;
 pub mod certificates;
+pub mod chance;
 pub mod client;
 pub mod clients;
 pub mod collector;

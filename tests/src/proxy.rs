@@ -10,8 +10,7 @@
 //! as on a network, and that is what makes late writes of a leader that was deposed.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +18,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
+
+use crate::chance::Dice;
 
 /// How much is passed on at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -63,7 +64,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (fault, seen) = watch::channel(Fault::None);
-        let dice = Arc::new(Dice(AtomicU64::new(seed)));
+        let dice = Arc::new(std::sync::Mutex::new(Dice::from_state(seed)));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(connect(client, target, seen.clone(), Arc::clone(&dice)));
@@ -91,21 +92,19 @@ impl Drop for Proxy {
     }
 }
 
-/// Good enough to strike at random.
-#[derive(Debug)]
-struct Dice(AtomicU64);
-
-impl Dice {
-    fn per_mille(&self, times: u32) -> bool {
-        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)) % 1_000 < u64::from(times)
-    }
+/// All connections throw the same dice.
+fn strikes(dice: &std::sync::Mutex<Dice>, times: u32) -> bool {
+    dice.lock().unwrap_or_else(PoisonError::into_inner).per_mille(times.into())
 }
 
 type ToClient = Arc<Mutex<OwnedWriteHalf>>;
 
-async fn connect(client: TcpStream, target: SocketAddr, fault: watch::Receiver<Fault>, dice: Arc<Dice>) {
+async fn connect(
+    client: TcpStream,
+    target: SocketAddr,
+    fault: watch::Receiver<Fault>,
+    dice: Arc<std::sync::Mutex<Dice>>,
+) {
     if *fault.borrow() == Fault::Broken {
         return;
     }
@@ -154,14 +153,14 @@ async fn requests(
     mut to: OwnedWriteHalf,
     to_client: ToClient,
     mut fault: watch::Receiver<Fault>,
-    dice: &Dice,
+    dice: &std::sync::Mutex<Dice>,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
         let now = passage(&mut fault, &[Fault::Silent], read).await;
         if let Fault::Busy(times) = now
             && begins_a_request(&piece[..read])
-            && dice.per_mille(times)
+            && strikes(dice, times)
         {
             if refuse(&mut from, piece[..read].to_vec(), &to_client).await.is_err() {
                 return;
@@ -179,13 +178,13 @@ async fn replies(
     mut from: OwnedReadHalf,
     to_client: ToClient,
     mut fault: watch::Receiver<Fault>,
-    dice: &Dice,
+    dice: &std::sync::Mutex<Dice>,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
         let now = passage(&mut fault, &[Fault::Silent, Fault::RepliesWithheld], read).await;
         if let Fault::RepliesLost(times) = now
-            && dice.per_mille(times)
+            && strikes(dice, times)
         {
             break;
         }
@@ -237,6 +236,8 @@ async fn refuse(from: &mut OwnedReadHalf, mut request: Vec<u8>, to_client: &ToCl
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     /// A server that answers each request with its own first line, and counts them.

@@ -7,66 +7,15 @@
 
 use std::cell::Cell;
 
+pub use vault_tests::chance::Dice;
+
 thread_local! {
-    static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    static STATE: Cell<Option<Dice>> = const { Cell::new(None) };
 }
 
 /// From now on all randomness of this thread is made of `seed`.
 pub fn begin(seed: u64) {
-    STATE.set(Some(seed));
-}
-
-/// SplitMix64. Its state is a counter.
-#[derive(Clone, Copy, Debug)]
-pub struct Dice(u64);
-
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut word = *state;
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
-}
-
-fn fill(state: &mut u64, bytes: &mut [u8]) {
-    for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&next(state).to_le_bytes()[..chunk.len()]);
-    }
-}
-
-impl Dice {
-    /// The throws of one seed; another `purpose` gets others.
-    #[must_use]
-    pub fn new(seed: u64, purpose: u64) -> Self {
-        let mut state = seed;
-        let mixed = next(&mut state) ^ purpose.wrapping_mul(0xd6e8_feb8_6659_fd93);
-        Self(mixed)
-    }
-
-    /// 64 bits.
-    pub fn word(&mut self) -> u64 {
-        next(&mut self.0)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.word() % end
-    }
-
-    /// A number in a range, its ends included.
-    pub fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
-    }
-
-    /// True so many times in a thousand.
-    pub fn per_mille(&mut self, times: u64) -> bool {
-        self.below(1_000) < times
-    }
-
-    /// Fills `bytes`.
-    pub fn fill(&mut self, bytes: &mut [u8]) {
-        fill(&mut self.0, bytes);
-    }
+    STATE.set(Some(Dice::from_state(seed)));
 }
 
 /// What libc calls so, for this program.
@@ -86,9 +35,9 @@ pub unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) 
     // SAFETY: the caller hands over a buffer of this length, as libc's contract has it.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer, length) };
     let seeded = STATE.try_with(|state| {
-        let mut seed = state.get()?;
-        fill(&mut seed, bytes);
-        state.set(Some(seed));
+        let mut dice = state.get()?;
+        dice.fill(bytes);
+        state.set(Some(dice));
         Some(())
     });
     if let Ok(Some(())) = seeded {

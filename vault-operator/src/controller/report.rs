@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::serde_json::json;
+use k8s_openapi::serde_json::{Value, json};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
@@ -33,6 +33,17 @@ pub fn told(state: State, written: Result<(), kube::Error>) -> State {
     }
 }
 
+/// Conditions that say what was said keep the time since when it is so: the look may have begun before that was written.
+fn keep_times(status: &mut Value, said: &Value) {
+    let before = said["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for condition in status["conditions"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default() {
+        let same = |other: &&Value| ["type", "status"].iter().all(|part| other[*part] == condition[*part]);
+        if let Some(same) = before.iter().find(same) {
+            condition["lastTransitionTime"] = same["lastTransitionTime"].clone();
+        }
+    }
+}
+
 impl Operator {
     /// Writes a status where it differs from the one before.
     pub async fn write_status<K, S>(
@@ -42,7 +53,11 @@ impl Operator {
         status: &S,
     ) -> Result<(), kube::Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
         S: Serialize + PartialEq,
     {
         if before == Some(status) {
@@ -52,8 +67,14 @@ impl Operator {
         let api: Api<K> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         // What is said of it must not be said of another one that has its name by now. The API server looks at no uid here,
         // but at the version.
-        let Some(now) = api.get_metadata_opt(&name).await? else { return Ok(()) };
+        let Some(now) = api.get_opt(&name).await? else { return Ok(()) };
         if now.uid() != resource.uid() {
+            return Ok(());
+        }
+        let said = json!(now)["status"].take();
+        let mut status = json!(status);
+        keep_times(&mut status, &said);
+        if status == said {
             return Ok(());
         }
         let patch = json!({
@@ -119,5 +140,31 @@ impl Operator {
         if let Err(error) = self.recorder.publish(&event, &resource.object_ref(&())).await {
             tracing::warn!(%error, event = reason.word, "an event could not be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_already_keeps_its_time() {
+        let conditions = |all: &[[&str; 3]]| {
+            let all = all.iter().map(
+                |[kind, status, time]| json!({"type": kind, "status": status, "lastTransitionTime": time}),
+            );
+            json!({"conditions": all.collect::<Vec<_>>()})
+        };
+        let said = conditions(&[["Ready", "True", "1"], ["Stalled", "False", "1"]]);
+        let mut status =
+            conditions(&[["Ready", "True", "2"], ["Stalled", "True", "2"], ["Paused", "False", "2"]]);
+        keep_times(&mut status, &said);
+        assert_eq!(
+            status,
+            conditions(&[["Ready", "True", "1"], ["Stalled", "True", "2"], ["Paused", "False", "2"]])
+        );
+        let mut fresh = conditions(&[["Ready", "True", "2"]]);
+        keep_times(&mut fresh, &Value::Null);
+        assert_eq!(fresh, conditions(&[["Ready", "True", "2"]]));
     }
 }

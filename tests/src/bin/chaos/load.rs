@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::time::{sleep, timeout};
 use vault_client::{Client, Error, Message, Offset, Received, Run, SideEffects, Start};
+use vault_tests::chance::Dice;
 use vault_tests::history::{Append, Event, Outcome, Placed, Read, Stored};
 use vault_tests::message;
 
-use crate::chance::Dice;
 use crate::record::Record;
 
 /// How many messages of a reader are put down at once.

@@ -6,9 +6,10 @@
 //! | [`stage`] | servers, storage, proxies, and the faults |
 //! | [`load`] | clients |
 //! | [`record`] | the history as it grows |
-//! | [`chance`] | what a seed decides |
+//!
+//! A seed decides the faults and their order. When the threads of real processes run it does not, so that the same seed is
+//! not the same run.
 
-mod chance;
 mod load;
 mod record;
 mod stage;
@@ -23,9 +24,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use vault_tests::chance::Dice;
 use vault_tests::history::{Verdict, check};
 
-use crate::chance::Dice;
 use crate::load::Load;
 use crate::record::Record;
 use crate::stage::Stage;

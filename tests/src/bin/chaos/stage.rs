@@ -15,13 +15,13 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use vault_tests::azurite::{self, Azurite};
+use vault_tests::chance::Dice;
 use vault_tests::faketime;
 use vault_tests::history::Event;
 use vault_tests::proxy::{Fault, Proxy};
 use vault_tests::replicas::{free_port, on_account, status};
 use vault_tests::server::{Server, Setup, temporary_directory};
 
-use crate::chance::Dice;
 use crate::record::Record;
 
 /// How soon appends go on after a leader's death, or when nothing is in the way any more.
