@@ -172,21 +172,25 @@ impl Load {
         }
     }
 
-    /// Appends a message through one server again and again, not waiting for one before the next is sent.
+    /// Appends a message through one server again and again, not waiting for one before the next is sent. What is on its way
+    /// in the end is waited for: it may be stored after whoever reads then has read.
     pub(crate) async fn probe(self, server: usize, stream: String) {
         let client = self.client_of(server, Duration::ZERO);
+        let mut sent = tokio::task::JoinSet::new();
         for number in 0_u64.. {
             if self.is_over() {
-                return;
+                break;
             }
             let (load, client, stream) = (self.clone(), client.clone(), stream.clone());
-            tokio::spawn(async move {
+            sent.spawn(async move {
                 let id = format!("probe/{server}/{stream}/{number}");
                 let run = Run::of([id.clone()]).expect("it is short");
                 load.append(&client, &stream, vec![id], run).await;
             });
+            while sent.try_join_next().is_some() {}
             sleep(PROBE_EVERY).await;
         }
+        while sent.join_next().await.is_some() {}
     }
 
     /// Reads all that comes, from the beginning, until the run is over.
@@ -275,10 +279,11 @@ impl Load {
             while let Some(message) = reader.try_next().await.map_err(|error| error.to_string())? {
                 messages.push(placed(&message));
             }
-            if server == 0 {
+            let end = Some(messages.len() as u64);
+            if server + 1 == self.urls.len() {
+                // Whoever read before has read a part of it.
                 self.record.put(Event::Stored(Stored { stream: stream.to_owned(), messages }));
             } else {
-                let end = Some(messages.len() as u64);
                 self.put_read("the last reader", stream, begun_ms, messages, end, true);
             }
         }
