@@ -149,6 +149,12 @@ impl Field {
         command
     }
 
+    /// What the operator is given that reaches the API server by another port of this machine.
+    #[must_use]
+    pub fn kubeconfig_by(&self, port: u16) -> PathBuf {
+        self.cluster.kubeconfig_by(port, &self.namespace, ACCOUNT)
+    }
+
     /// Starts the operator, which does not run, and waits until it is ready.
     pub fn start_operator(&mut self) {
         self.launch_operator(self.command());

@@ -1,10 +1,11 @@
-//! What stands between programs and the services that they use: a proxy for other names, one that refuses, and one
-//! that spreads connections.
+//! What stands between programs and the services that they use: a proxy for other names, one that refuses, one that
+//! spreads connections, and a way on which news comes late.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What programs are given as `HTTPS_PROXY` or `ALL_PROXY`: connections to hosts whose names end with `suffix` lead to `port` of this
 /// machine, others where they are meant to. Answers the proxy's own port.
@@ -72,6 +73,48 @@ pub fn balance(backends: impl Fn() -> Vec<SocketAddr> + Clone + Send + 'static) 
         let server = TcpStream::connect(address)?;
         hand_on(client.try_clone()?, client, server)
     })
+}
+
+/// An answer that comes later than this after the last request's bytes was not asked for by that request.
+const UNASKED: Duration = Duration::from_millis(300);
+
+/// A way to `port` of this machine on which what is not the answer to a request, such as what a watch tells, comes so
+/// much later. Answers the way's own port.
+///
+/// # Panics
+///
+/// Where the machine has no free port.
+#[must_use]
+pub fn late_news(port: u16, late: Duration) -> u16 {
+    listen(move |mut client| {
+        let mut server = TcpStream::connect(("127.0.0.1", port))?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let asked = Arc::new(Mutex::new(Instant::now()));
+        let (mut from_client, mut to_server, asking) =
+            (client.try_clone()?, server.try_clone()?, asked.clone());
+        std::thread::spawn(move || {
+            pass(&mut from_client, &mut to_server, || *asking.lock().expect("nobody panics") = Instant::now())
+        });
+        pass(&mut server, &mut client, || {
+            if asked.lock().expect("nobody panics").elapsed() > UNASKED {
+                std::thread::sleep(late);
+            }
+        })
+    })
+}
+
+/// One way, until it ends; `before` each piece is passed on.
+fn pass(from: &mut TcpStream, to: &mut TcpStream, before: impl Fn()) -> std::io::Result<()> {
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut piece)?;
+        if read == 0 {
+            return to.shutdown(std::net::Shutdown::Both);
+        }
+        before();
+        to.write_all(&piece[..read])?;
+    }
 }
 
 fn listen(serve: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) -> u16 {

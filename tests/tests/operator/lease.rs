@@ -61,8 +61,7 @@ impl Further {
 /// The command of an operator that reaches the API server by a gate.
 fn through(gate: &Gate, field: &Field) -> Command {
     let mut command = field.command();
-    let account = "message-vault-operator";
-    command.env("KUBECONFIG", field.cluster.kubeconfig_by(gate.port(), &field.namespace, account));
+    command.env("KUBECONFIG", field.kubeconfig_by(gate.port()));
     command
 }
 

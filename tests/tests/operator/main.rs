@@ -10,6 +10,7 @@ mod drift;
 mod hanging;
 mod identity;
 mod invalid;
+mod late;
 mod lease;
 mod life;
 mod looks;

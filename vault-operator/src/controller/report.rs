@@ -4,12 +4,13 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::serde_json::{Value, json};
+use k8s_openapi::serde_json::json;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 
 use super::Operator;
 use crate::api::names::FIELD_MANAGER;
@@ -24,23 +25,24 @@ pub fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::now())
 }
 
+/// Why a status was not written.
+#[derive(Debug, Error)]
+pub enum Unwritten {
+    /// What was looked at is not what there is: the watch has not told yet of the status that was written last, and what
+    /// was made of an older one may say less than it.
+    #[error("the resource has a newer status than the one that was looked at")]
+    Outdated,
+    /// The API server did not take it.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
 /// How a resource is, for when to look again: one whose status could not be written is told of again soon.
 #[must_use]
-pub fn told(state: State, written: Result<(), kube::Error>) -> State {
+pub fn told(state: State, written: Result<(), Unwritten>) -> State {
     match written {
         Ok(()) => state,
         Err(error) => State::Reconciling(Reason::new("Interrupted", error.to_string())),
-    }
-}
-
-/// Conditions that say what was said keep the time since when it is so: the look may have begun before that was written.
-fn keep_times(status: &mut Value, said: &Value) {
-    let before = said["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for condition in status["conditions"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default() {
-        let same = |other: &&Value| ["type", "status"].iter().all(|part| other[*part] == condition[*part]);
-        if let Some(same) = before.iter().find(same) {
-            condition["lastTransitionTime"] = same["lastTransitionTime"].clone();
-        }
     }
 }
 
@@ -51,7 +53,7 @@ impl Operator {
         resource: &K,
         before: Option<&S>,
         status: &S,
-    ) -> Result<(), kube::Error>
+    ) -> Result<(), Unwritten>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -71,11 +73,9 @@ impl Operator {
         if now.uid() != resource.uid() {
             return Ok(());
         }
-        let said = json!(now)["status"].take();
-        let mut status = json!(status);
-        keep_times(&mut status, &said);
-        if status == said {
-            return Ok(());
+        // Nobody else writes it.
+        if json!(now)["status"] != json!(before) {
+            return Err(Unwritten::Outdated);
         }
         let patch = json!({
             "apiVersion": K::api_version(&()),
@@ -88,7 +88,7 @@ impl Operator {
             Ok(_) => Ok(()),
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -140,31 +140,5 @@ impl Operator {
         if let Err(error) = self.recorder.publish(&event, &resource.object_ref(&())).await {
             tracing::warn!(%error, event = reason.word, "an event could not be written");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_said_already_keeps_its_time() {
-        let conditions = |all: &[[&str; 3]]| {
-            let all = all.iter().map(
-                |[kind, status, time]| json!({"type": kind, "status": status, "lastTransitionTime": time}),
-            );
-            json!({"conditions": all.collect::<Vec<_>>()})
-        };
-        let said = conditions(&[["Ready", "True", "1"], ["Stalled", "False", "1"]]);
-        let mut status =
-            conditions(&[["Ready", "True", "2"], ["Stalled", "True", "2"], ["Paused", "False", "2"]]);
-        keep_times(&mut status, &said);
-        assert_eq!(
-            status,
-            conditions(&[["Ready", "True", "1"], ["Stalled", "True", "2"], ["Paused", "False", "2"]])
-        );
-        let mut fresh = conditions(&[["Ready", "True", "2"]]);
-        keep_times(&mut fresh, &Value::Null);
-        assert_eq!(fresh, conditions(&[["Ready", "True", "2"]]));
     }
 }

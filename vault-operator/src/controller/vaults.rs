@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
-use super::report::{now, told};
+use super::report::{Unwritten, now, told};
 use super::run::intent;
 use super::{Interrupted, Operator, is_being_deleted, is_paused, rollout};
 use crate::api::names::{ADOPT, FINALIZER, RECREATE, VAULT_LABEL, lists};
@@ -86,10 +86,16 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
     };
     let carried_out = std::mem::take(&mut work.carried_out);
     let status = work.finish(&state);
-    operator.tell(&*vault, &before.conditions, &state).await;
     let written = operator.write_status(&*vault, vault.status.as_ref(), &status).await;
-    if let Err(error) = &written {
-        tracing::warn!(vault = vault.name_any(), %error, "the status could not be written");
+    match &written {
+        Err(Unwritten::Outdated) => tracing::debug!(vault = vault.name_any(), "an older one was looked at"),
+        Err(Unwritten::Api(error)) => {
+            tracing::warn!(vault = vault.name_any(), %error, "the status could not be written");
+        }
+        Ok(()) => {}
+    }
+    if !matches!(written, Err(Unwritten::Outdated)) {
+        operator.tell(&*vault, &before.conditions, &state).await;
     }
     // The status says by then which vault and streams they are now.
     for (annotation, rest) in carried_out.into_iter().filter(|_| written.is_ok()) {
@@ -122,9 +128,12 @@ impl Work<'_> {
         if vault.metadata.deletion_timestamp.is_some() {
             return self.delete().await;
         }
-        // Before the vault is joined there is nothing in storage that could have to be deleted.
+        // Before the vault is joined there is nothing in storage that could have to be deleted. One that is there already
+        // stays: what is looked at may be older than the vault's joining.
         let joined = self.status.vault_uid.is_some();
-        operator.set_finalizer(vault, joined && self.wants_finalizer()).await?;
+        if joined {
+            operator.set_finalizer(vault, self.wants_finalizer()).await?;
+        }
         let open = operator.vaults.open(vault, true).await?;
         self.check_access()?;
         let known = self.status.vault_uid.clone();
