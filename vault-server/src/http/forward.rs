@@ -12,8 +12,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -244,6 +244,10 @@ async fn exchange(
 ) -> Result<reqwest::Response, Problem> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = end_to_end(parts.headers);
+    if body.is_none() {
+        // The leader would take the beginning of what comes next on the connection for the body.
+        headers.remove(CONTENT_LENGTH);
+    }
     headers.insert(FORWARDED, leader.term.0.into());
     headers.remove(FORWARDED_FOR);
     let peer = parts.extensions.get::<Peer>().and_then(|Peer(peer)| peer.to_string().try_into().ok());

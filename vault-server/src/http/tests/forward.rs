@@ -445,6 +445,30 @@ async fn what_is_about_one_connection_does_not_travel() {
     );
 }
 
+/// The body of a read is dropped, so that its length would promise the leader what never comes: the beginning of the next
+/// request on the same connection, which is another client's.
+#[tokio::test]
+async fn a_read_that_is_handed_on_promises_no_body() {
+    for (query, accept) in [("wait=9", JSON), ("follow=true", LINES), ("from=0", EVENTS)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let leader = format!("http://{}", listener.local_addr().unwrap());
+        let (b, _tell) = told(&memory(), led_by(&leader, 7)).await;
+        let asking = b.request("GET", &format!("/streams/s/messages?{query}")).header("accept", accept);
+        let asked = tokio::spawn(sent(asking.body("DELETE /streams/s HTTP/1.1\r\n\r\n")));
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(connection.read_buf(&mut request).await.unwrap() > 0);
+        }
+        let request = String::from_utf8(request).unwrap().to_lowercase();
+        assert!(request.starts_with("get /streams/s/messages?") && !request.contains("delete"), "{request}");
+        assert!(!request.contains("content-length") && !request.contains("transfer-encoding"), "{request}");
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        asked.await.unwrap().is(200);
+    }
+}
+
 #[tokio::test]
 async fn the_status_of_both_names_the_leader() {
     let (a, b) = pair().await;
