@@ -86,34 +86,35 @@ const UNASKED: Duration = Duration::from_millis(300);
 /// Where the machine has no free port.
 #[must_use]
 pub fn late_news(port: u16, late: Duration) -> u16 {
-    listen(move |mut client| {
-        let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    listen(move |client| {
+        let server = TcpStream::connect(("127.0.0.1", port))?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let asked = Arc::new(Mutex::new(Instant::now()));
-        let (mut from_client, mut to_server, asking) =
-            (client.try_clone()?, server.try_clone()?, asked.clone());
+        let (from_client, to_server, asking) = (client.try_clone()?, server.try_clone()?, asked.clone());
         std::thread::spawn(move || {
-            pass(&mut from_client, &mut to_server, || *asking.lock().expect("nobody panics") = Instant::now())
+            pass(from_client, to_server, || *asking.lock().expect("nobody panics") = Instant::now());
         });
-        pass(&mut server, &mut client, || {
+        pass(server, client, || {
             if asked.lock().expect("nobody panics").elapsed() > UNASKED {
                 std::thread::sleep(late);
             }
-        })
+        });
+        Ok(())
     })
 }
 
-/// One way, until it ends; `before` each piece is passed on.
-fn pass(from: &mut TcpStream, to: &mut TcpStream, before: impl Fn()) -> std::io::Result<()> {
-    let mut piece = vec![0; 64 << 10];
+/// Hands bytes on one way, each piece once `before` lets it, until either side ends; then both do.
+pub(crate) fn pass(mut from: TcpStream, mut to: TcpStream, before: impl Fn()) {
+    let mut piece = [0; 1 << 14];
     loop {
-        let read = from.read(&mut piece)?;
-        if read == 0 {
-            return to.shutdown(std::net::Shutdown::Both);
-        }
+        let read = from.read(&mut piece).unwrap_or(0);
         before();
-        to.write_all(&piece[..read])?;
+        if read == 0 || to.write_all(&piece[..read]).is_err() {
+            // The other side may be gone as well.
+            let _ = to.shutdown(std::net::Shutdown::Both);
+            return;
+        }
     }
 }
 

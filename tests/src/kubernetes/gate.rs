@@ -1,9 +1,10 @@
 //! A way to the API server that can be shut: connections stay, new ones come about, and nothing goes through.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+
+use crate::way::pass;
 
 /// A port that leads to another one of this machine. Its threads end with the test's process.
 pub struct Gate {
@@ -25,7 +26,7 @@ impl Gate {
                 let (Ok(back), Ok(forth)) = (to.try_clone(), from.try_clone()) else { continue };
                 for (from, to) in [(from, to), (back, forth)] {
                     let waits = Arc::clone(&waits);
-                    thread::spawn(move || carry(from, to, &waits));
+                    thread::spawn(move || pass(from, to, || wait(&waits)));
                 }
             }
         });
@@ -54,17 +55,8 @@ impl Gate {
     }
 }
 
-/// Carries bytes one way while the gate is open.
-fn carry(mut from: TcpStream, mut to: TcpStream, shut: &(Mutex<bool>, Condvar)) {
-    let mut bytes = [0; 1 << 14];
-    loop {
-        let read = from.read(&mut bytes).unwrap_or(0);
-        let is_shut = shut.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(shut.1.wait_while(is_shut, |shut| *shut).unwrap_or_else(PoisonError::into_inner));
-        if read == 0 || to.write_all(&bytes[..read]).is_err() {
-            // The other side may be gone as well.
-            let _ = to.shutdown(Shutdown::Both);
-            return;
-        }
-    }
+/// Waits while the gate is shut.
+fn wait((shut, opens): &(Mutex<bool>, Condvar)) {
+    let is_shut = shut.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(opens.wait_while(is_shut, |shut| *shut).unwrap_or_else(PoisonError::into_inner));
 }

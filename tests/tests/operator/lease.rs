@@ -65,6 +65,18 @@ fn through(gate: &Gate, field: &Field) -> Command {
     command
 }
 
+/// An operator that works and reaches the API server by a gate, with a vault and a stream. It looks at containers all the
+/// time, and needs no API server for that.
+fn behind_a_gate(field: &Field) -> (Gate, Further) {
+    let gate = Gate::to(field.cluster.port());
+    let mut command = through(&gate, field);
+    command.args(["--look-every", "1s"]);
+    let first = Further::start(field, "first", command);
+    first.until_it_works();
+    vault(field);
+    (gate, first)
+}
+
 /// A vault and a stream beside it, ready.
 fn vault(field: &Field) {
     let mut spec = field.vault(&field.prefix());
@@ -112,13 +124,7 @@ fn a_standby_takes_over_at_once_after_an_orderly_end_and_soon_after_a_crash() {
 #[test]
 fn an_operator_that_is_cut_off_ends_before_another_one_begins() {
     let field = Field::new();
-    let gate = Gate::to(field.cluster.port());
-    let mut command = through(&gate, &field);
-    // It looks at containers all the time, and needs no API server for that.
-    command.args(["--look-every", "1s"]);
-    let mut first = Further::start(&field, "first", command);
-    first.until_it_works();
-    vault(&field);
+    let (gate, mut first) = behind_a_gate(&field);
     let second = Further::start(&field, "second", field.command());
     let cut = Instant::now();
     gate.shut();
@@ -139,12 +145,7 @@ fn an_operator_that_is_cut_off_ends_before_another_one_begins() {
 #[test]
 fn an_operator_that_slept_for_long_changes_nothing_when_it_wakes() {
     let field = Field::new();
-    let gate = Gate::to(field.cluster.port());
-    let mut command = through(&gate, &field);
-    command.args(["--look-every", "1s"]);
-    let mut first = Further::start(&field, "first", command);
-    first.until_it_works();
-    vault(&field);
+    let (gate, mut first) = behind_a_gate(&field);
     let containers = Containers::of(&field, &field.prefix());
     let retention = || containers.meta("till").unwrap().settings.retention_seconds;
     // So it does while it is awake.

@@ -47,12 +47,13 @@ pub fn told(state: State, written: Result<(), Unwritten>) -> State {
 }
 
 impl Operator {
-    /// Writes a status where it differs from the one before.
-    pub async fn write_status<K, S>(
+    /// Says how a resource is: tells in an event what is new, and writes its status, where that differs from the one that
+    /// was looked at. Nothing is said of an outdated one.
+    pub async fn say<K, S>(
         &self,
         resource: &K,
-        before: Option<&S>,
-        status: &S,
+        before: (Option<&S>, &[Condition]),
+        now: (&S, &State),
     ) -> Result<(), Unwritten>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -62,7 +63,34 @@ impl Operator {
             + Serialize,
         S: Serialize + PartialEq,
     {
-        if before == Some(status) {
+        let said = self.tell_and_write(resource, before, now).await;
+        let (kind, name) = (K::kind(&()), resource.name_any());
+        match &said {
+            Err(Unwritten::Outdated) => tracing::debug!(%kind, name, "an older one was looked at"),
+            Err(Unwritten::Api(error)) => {
+                tracing::warn!(%kind, name, %error, "the status could not be written");
+            }
+            Ok(()) => {}
+        }
+        said
+    }
+
+    async fn tell_and_write<K, S>(
+        &self,
+        resource: &K,
+        (old, before): (Option<&S>, &[Condition]),
+        (status, state): (&S, &State),
+    ) -> Result<(), Unwritten>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+        S: Serialize + PartialEq,
+    {
+        if old == Some(status) {
+            self.tell(resource, before, state).await;
             return Ok(());
         }
         let name = resource.name_any();
@@ -74,9 +102,11 @@ impl Operator {
             return Ok(());
         }
         // Nobody else writes it.
-        if json!(now)["status"] != json!(before) {
+        if json!(now)["status"] != json!(old) {
             return Err(Unwritten::Outdated);
         }
+        // First, so that an operator that dies in between tells it twice rather than never.
+        self.tell(resource, before, state).await;
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -93,7 +123,7 @@ impl Operator {
     }
 
     /// Tells in an event how a resource is, where that is another thing than before.
-    pub async fn tell<K>(&self, resource: &K, before: &[Condition], state: &State)
+    async fn tell<K>(&self, resource: &K, before: &[Condition], state: &State)
     where
         K: Resource<DynamicType = ()>,
     {

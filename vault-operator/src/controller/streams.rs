@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::owned::{self, stream_name, vault_of};
-use super::report::{Unwritten, now, told};
+use super::report::{now, told};
 use super::run::intent;
 use super::vaults::is_routine;
 use super::{Interrupted, Operator, is_paused};
@@ -59,17 +59,8 @@ pub async fn reconcile(stream: Arc<VaultStream>, operator: Arc<Operator>) -> Res
     };
     let made = work.made;
     let status = work.finish(&state);
-    let written = operator.write_status(&*stream, stream.status.as_ref(), &status).await;
-    match &written {
-        Err(Unwritten::Outdated) => tracing::debug!(stream = stream.name_any(), "an older one was looked at"),
-        Err(Unwritten::Api(error)) => {
-            tracing::warn!(stream = stream.name_any(), %error, "the status could not be written");
-        }
-        Ok(()) => {}
-    }
-    if !matches!(written, Err(Unwritten::Outdated)) {
-        operator.tell(&*stream, &before.conditions, &state).await;
-    }
+    let seen = (stream.status.as_ref(), &*before.conditions);
+    let written = operator.say(&*stream, seen, (&status, &state)).await;
     // The status says by then which stream it is now.
     if written.is_ok()
         && made

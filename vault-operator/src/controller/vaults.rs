@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use vault_server::storage::StorageError;
 
 use super::owned::{self, Made, vault_of};
-use super::report::{Unwritten, now, told};
+use super::report::{now, told};
 use super::run::intent;
 use super::{Interrupted, Operator, is_being_deleted, is_paused, rollout};
 use crate::api::names::{ADOPT, FINALIZER, RECREATE, VAULT_LABEL, lists};
@@ -86,17 +86,8 @@ pub async fn reconcile(vault: Arc<MessageVault>, operator: Arc<Operator>) -> Res
     };
     let carried_out = std::mem::take(&mut work.carried_out);
     let status = work.finish(&state);
-    let written = operator.write_status(&*vault, vault.status.as_ref(), &status).await;
-    match &written {
-        Err(Unwritten::Outdated) => tracing::debug!(vault = vault.name_any(), "an older one was looked at"),
-        Err(Unwritten::Api(error)) => {
-            tracing::warn!(vault = vault.name_any(), %error, "the status could not be written");
-        }
-        Ok(()) => {}
-    }
-    if !matches!(written, Err(Unwritten::Outdated)) {
-        operator.tell(&*vault, &before.conditions, &state).await;
-    }
+    let seen = (vault.status.as_ref(), &*before.conditions);
+    let written = operator.say(&*vault, seen, (&status, &state)).await;
     // The status says by then which vault and streams they are now.
     for (annotation, rest) in carried_out.into_iter().filter(|_| written.is_ok()) {
         if let Err(error) = operator.set_annotation(&*vault, annotation, rest).await {
