@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::server::temporary_directory;
+use crate::signals;
 use crate::wait::{LONG, until};
 
 /// The account that Azurite has unless it is given another. Its key is the same everywhere and no secret.
@@ -243,7 +244,7 @@ impl Azurite {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the process is ours and was not awaited");
+        signals::send(Pid::from_child(&self.child), signal);
     }
 }
 

@@ -26,6 +26,7 @@
 //! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
 //! | [`history`] | what happened in a run with faults, and whether that keeps the promises |
+//! | [`signals`] | signals to processes |
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
@@ -63,6 +64,7 @@ pub mod replicas;
 pub mod segments;
 pub mod server;
 pub mod shared_access;
+pub mod signals;
 pub mod token_endpoint;
 pub mod wait;
 pub mod way;

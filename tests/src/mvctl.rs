@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::server::program_named;
+use crate::signals;
 
 /// Where `mvctl` is.
 #[must_use]
@@ -108,7 +109,7 @@ pub fn lines(stdout: impl Read + Send + 'static) -> Receiver<String> {
 
 /// Presses Ctrl-C.
 pub fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).expect("the process is ours and was not awaited");
+    signals::send(Pid::from_child(child), Signal::INT);
 }
 
 impl Said {

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::signals;
 use crate::wait::{LONG, until};
 
 const LINES_KEPT: usize = 2_000;
@@ -238,7 +239,7 @@ impl Server {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("the process is ours and was not awaited");
+        signals::send(self.pid(), signal);
     }
 
     /// Starts it again, after it has ended, with the same settings.

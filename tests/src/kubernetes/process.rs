@@ -4,7 +4,9 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
+
+use crate::signals;
 
 /// How much of a log is shown where something failed.
 const LINES_SHOWN: usize = 40;
@@ -42,7 +44,7 @@ impl Process {
     /// Sends a signal, unless it has ended.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
-            kill_process(self.pid(), signal).expect("the process is ours and was not awaited");
+            signals::send(self.pid(), signal);
         }
     }
 
