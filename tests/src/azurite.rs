@@ -132,6 +132,9 @@ impl Setup {
         let accounts = std::iter::once(&self.account).chain(&self.more_accounts);
         let accounts: Vec<_> = accounts.map(|(name, key)| format!("{name}:{key}")).collect();
         command.env("AZURITE_ACCOUNTS", accounts.join(";"));
+        // It would answer nobody for minutes, ten minutes after its start.
+        let preload = concat!("--require \"", env!("CARGO_MANIFEST_DIR"), "/azurite/never-collect.cjs\"");
+        command.env("NODE_OPTIONS", preload);
         // It leaves files where it runs.
         command.current_dir(scratch).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("Azurite can be started; it needs node");
