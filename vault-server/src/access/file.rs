@@ -181,7 +181,14 @@ fn without_values(error: &str) -> String {
             text.replace_range(begin..end + 2, "");
         }
     }
-    text
+    // What stands in the place of a field's name is repeated, and may hold anything.
+    text.chars().flat_map(shown).collect()
+}
+
+fn shown(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_default());
+    let itself = escaped.is_none().then_some(character);
+    escaped.into_iter().flatten().chain(itself)
 }
 
 #[cfg(test)]
@@ -261,6 +268,7 @@ mod tests {
                 &["issuers[0].grants[0]", "subject"],
             ),
             ("user: []\n", &["unknown field `user`"]),
+            ("\"us\\ner\": []\n", &["unknown field `us\\ner`"]),
             ("users: [\n", &["line"]),
             ("- a\n", &["expected"]),
             ("\u{0}", &[""]),

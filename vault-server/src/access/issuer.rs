@@ -146,7 +146,7 @@ impl Issuer {
         }
     }
 
-    fn take(&self, fetched: Result<KeySet, String>) {
+    pub(super) fn take(&self, fetched: Result<KeySet, String>) {
         let mut state = self.state();
         let now = self.env.clock.monotonic();
         (state.asking, state.asked) = (false, Some(now));

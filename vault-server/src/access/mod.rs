@@ -24,6 +24,9 @@ mod claims;
 mod credentials;
 mod fetch;
 mod file;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grants;
 mod issuer;
 mod keys;

@@ -67,7 +67,7 @@ pub(crate) struct Connections {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+pub(super) enum Protocol {
     Http1,
     Http2,
 }
@@ -135,7 +135,7 @@ async fn beginning(env: &Env, stream: &TcpStream) -> std::io::Result<Vec<u8>> {
     }
 }
 
-async fn speak(
+pub(super) async fn speak(
     connections: &Connections,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,

@@ -30,6 +30,9 @@ mod connection;
 mod digest;
 mod direct;
 pub(crate) mod forward;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod measured;
 mod metrics;
 mod object;

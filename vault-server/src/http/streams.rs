@@ -281,18 +281,17 @@ async fn settings(
         }
     };
     digests.check(&received.bytes)?;
-    if received.bytes.is_empty() {
-        return Ok(SettingsPatch::default());
-    }
-    let patch = read_settings(&received.bytes)?;
-    patch.check()?;
-    Ok(patch)
+    read_settings(&received.bytes)
 }
 
-fn read_settings(json: &[u8]) -> Result<SettingsPatch, Problem> {
+/// The settings in a body that was received.
+pub(super) fn read_settings(json: &[u8]) -> Result<SettingsPatch, Problem> {
+    if json.is_empty() {
+        return Ok(SettingsPatch::default());
+    }
     let invalid = |why: String| Problem::new(Code::InvalidSettings, why);
     let mut json = serde_json::Deserializer::from_slice(json);
-    let Object(patch) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object::<SettingsPatch>(patch) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (setting, why) = (error.path().to_string(), error.into_inner());
         match rule(&setting) {
             Some(rule) if why.is_data() => invalid(format!("{setting} {rule}: {why}")),
@@ -300,5 +299,6 @@ fn read_settings(json: &[u8]) -> Result<SettingsPatch, Problem> {
         }
     })?;
     json.end().map_err(|error| invalid(error.to_string()))?;
+    patch.check()?;
     Ok(patch)
 }

@@ -115,15 +115,7 @@ async fn try_append(
     headers: &HeaderMap,
     body: &mut Body,
 ) -> Result<Appended, Problem> {
-    let Parameters { expected_offset, key } = query(uri)?;
-    let producer = Producer::of(headers)?;
-    refuse_encodings(headers)?;
-    let format = Format::of(headers)?;
-    let digests = Digests::of(headers)?;
-    if key.is_some() && !matches!(format, Format::Plain | Format::Lines) {
-        let detail = "query parameters: `key` goes with one plain message or with lines of JSON";
-        return Err(Problem::new(Code::InvalidParameter, detail));
-    }
+    let said = Said::of(uri, headers)?;
     // Without a stream there is no use in reading the body.
     let found = app.vault.stream(name);
     match &found {
@@ -132,32 +124,13 @@ async fn try_append(
         Ok(_) => {}
     }
     let max_value_bytes = app.settings.max_message_bytes;
-    let limit = match format {
-        Format::Json | Format::Lines | Format::Event | Format::EventBatch => {
-            Limit { bytes: MAX_JSON_BODY_BYTES, code: Code::RequestTooLarge }
-        }
-        Format::Plain | Format::BinaryEvent => Limit { bytes: max_value_bytes, code: Code::MessageTooLarge },
-        Format::Records => Limit { bytes: MAX_RUN_BYTES, code: Code::RequestTooLarge },
-    };
-    let Received { bytes, permit } = receive(app, headers, body, limit).await?;
-    digests.check(&bytes)?;
-    let trace = Trace::of(headers);
-    let encode = |trace| {
-        let rules = Rules { max_value_bytes, trace };
-        let (records, count) = records(format, headers, &bytes, key.as_deref(), rules)?;
-        let stamped = producer.as_ref().map(|producer| producer.stamp(&records, count)).transpose()?;
-        Ok::<_, Problem>((stamped.unwrap_or(records), count))
-    };
-    let (records, record_count) = match encode(trace.as_ref()) {
-        // Nothing is refused for the sake of a trace.
-        Err(problem) if trace.is_some() && problem.code() == Code::RequestTooLarge => encode(None)?,
-        encoded => encoded?,
-    };
+    let Received { bytes, permit } = receive(app, headers, body, said.limit(max_value_bytes)).await?;
+    let (records, record_count) = said.records(&bytes, max_value_bytes)?;
     let stream = match found {
         Ok(stream) => stream,
         Err(_) => created(app, name, asker, headers).await?,
     };
-    let append = Append { records, record_count, expected_offset: expected_offset.map(Offset) };
+    let append = Append { records, record_count, expected_offset: said.expected_offset };
     let appended = stream.append(append, app.settings.append_timeout).await?;
     // Until here the records counted against the memory of all bodies.
     drop(permit);
@@ -184,6 +157,62 @@ async fn created(
         Err(problem) => {
             telling.ended(problem.code().row().1);
             Err(problem)
+        }
+    }
+}
+
+/// What a request says beside its body.
+pub(super) struct Said<'h> {
+    headers: &'h HeaderMap,
+    expected_offset: Option<Offset>,
+    key: Option<String>,
+    producer: Option<Producer<'h>>,
+    format: Format,
+    digests: Digests,
+}
+
+impl<'h> Said<'h> {
+    pub(super) fn of(uri: &Uri, headers: &'h HeaderMap) -> Result<Self, Problem> {
+        let Parameters { expected_offset, key } = query(uri)?;
+        let producer = Producer::of(headers)?;
+        refuse_encodings(headers)?;
+        let format = Format::of(headers)?;
+        let digests = Digests::of(headers)?;
+        if key.is_some() && !matches!(format, Format::Plain | Format::Lines) {
+            let detail = "query parameters: `key` goes with one plain message or with lines of JSON";
+            return Err(Problem::new(Code::InvalidParameter, detail));
+        }
+        Ok(Self { headers, expected_offset: expected_offset.map(Offset), key, producer, format, digests })
+    }
+
+    /// How long the body may be.
+    fn limit(&self, max_value_bytes: usize) -> Limit {
+        match self.format {
+            Format::Json | Format::Lines | Format::Event | Format::EventBatch => {
+                Limit { bytes: MAX_JSON_BODY_BYTES, code: Code::RequestTooLarge }
+            }
+            Format::Plain | Format::BinaryEvent => {
+                Limit { bytes: max_value_bytes, code: Code::MessageTooLarge }
+            }
+            Format::Records => Limit { bytes: MAX_RUN_BYTES, code: Code::RequestTooLarge },
+        }
+    }
+
+    /// The records that the body comes to, with the producer's stamp, and how many.
+    pub(super) fn records(&self, body: &Bytes, max_value_bytes: usize) -> Result<(Bytes, u32), Problem> {
+        self.digests.check(body)?;
+        let trace = Trace::of(self.headers);
+        let encode = |trace| {
+            let rules = Rules { max_value_bytes, trace };
+            let (records, count) = records(self.format, self.headers, body, self.key.as_deref(), rules)?;
+            let stamped =
+                self.producer.as_ref().map(|producer| producer.stamp(&records, count)).transpose()?;
+            Ok::<_, Problem>((stamped.unwrap_or(records), count))
+        };
+        match encode(trace.as_ref()) {
+            // Nothing is refused for the sake of a trace.
+            Err(problem) if trace.is_some() && problem.code() == Code::RequestTooLarge => encode(None),
+            encoded => encoded,
         }
     }
 }

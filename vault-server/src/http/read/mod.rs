@@ -12,7 +12,7 @@
 //! | `replay` | reading forward, for these two |
 //! | `caching` | answers that never change |
 
-mod caching;
+pub(crate) mod caching;
 mod extent;
 pub(crate) mod feed;
 mod filter;
