@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds what it needs missing has failed")]
 
 mod floods;
+mod frames;
 mod http2;
+mod http2_floods;
 mod internal;
+mod smuggling;
 mod tls;
