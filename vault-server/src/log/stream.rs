@@ -319,17 +319,24 @@ impl Stream {
             };
         }
         let (Freshness::Strong, Some(reign)) = (freshness, &open.term) else { return Ok(()) };
-        let segments = open.reader.segments();
-        let last = segments.last().map(|segment| open.reader.store.blob(segment.base));
+        // Of a damaged stream the last segment that is left may be one that recovery had no reason to claim: it shows the
+        // term of whoever wrote it, which says nothing of ours.
+        let last = open.reader.segments().last().copied().filter(|_| open.fault().is_none());
+        let last = last.map(|segment| open.reader.store.blob(segment.base));
         let look = async || reign.in_force(&self.context.storage, env, last.as_ref()).await;
         match open.confirmed.get(env, Duration::ZERO, look).await {
+            // There it is the blob of terms that is gone, not the stream.
+            Err(StorageError::NotFound) if last.is_none() => self.is_outrun(reign),
+            Ok(false) => self.is_outrun(reign),
             Ok(true) => Ok(()),
-            Ok(false) => {
-                self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
-                Err(Unusable::NoLeader)
-            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Storage shows that the term is over.
+    fn is_outrun(&self, reign: &Reign) -> Result<(), Unusable> {
+        self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
+        Err(Unusable::NoLeader)
     }
 
     /// The stream as a follower reads it.
@@ -464,10 +471,7 @@ impl Stream {
         let Some(reign) = &open.term else { return Ok(()) };
         match reign.in_force(&self.context.storage, self.env(), None).await {
             Ok(true) => Ok(()),
-            Ok(false) | Err(StorageError::NotFound) => {
-                self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
-                Err(Unusable::NoLeader)
-            }
+            Ok(false) | Err(StorageError::NotFound) => self.is_outrun(reign),
             Err(error) => Err(error.into()),
         }
     }

@@ -202,7 +202,8 @@ impl Stream {
             requests: Some(sender),
             term: Some(reign),
             follower: None,
-            fault: Mutex::default(),
+            // Known before anybody reads: a strong read goes by it.
+            fault: Mutex::new(recovered.fault.clone()),
             confirmed: Fresh::default(),
         };
         let writer = recovered.fault.is_none().then(|| Writer::new(parts, recovered));

@@ -110,6 +110,33 @@ async fn a_follower_that_came_upon_damage_answers_no_strong_read() {
     theirs.reader(Freshness::Recent).await.unwrap();
 }
 
+/// What is left of the stream ends with a segment that still has the term of whoever wrote it.
+#[tokio::test(start_paused = true)]
+async fn a_strong_read_of_a_stream_that_is_damaged_before_its_last_segment_deposes_nobody() {
+    let server = Server::first(1).await;
+    let stream = server.create("orders", 1).await;
+    for label in ["a", "b", "c"] {
+        append(&stream, label, 1_900_000).await.unwrap();
+    }
+    server.env.clock.sleep(Duration::from_secs(5)).await;
+    server.stop(Command::Finish).await;
+    // Nothing valid begins the last segment, and nothing leads to it.
+    server.spoil(&server.segment(&stream, 0), 0, |bytes| bytes[0] ^= 1).await;
+    server.spoil(&server.segment(&stream, 2), 0, |bytes| bytes.fill(0)).await;
+    let mut next = server.successor().await;
+    let other = next.create("other", 1).await;
+    let damaged = next.stream("orders");
+    for _ in 0..2 {
+        damaged.reader(Freshness::Strong).await.unwrap();
+    }
+    assert_corrupt_from(&next, 0).await;
+    append(&other, "the others go on", 10).await.unwrap();
+    assert!(next.reign_over.try_recv().is_err(), "the term is still in force");
+    let _successor = next.successor().await;
+    assert!(matches!(damaged.reader(Freshness::Strong).await, Err(Unusable::NoLeader)));
+    assert_eq!(next.reign_end().await, crate::log::reign::ReignEnd::Outrun(None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_head_in_the_middle_is_reported_by_whoever_seeks_there() {
     let (server, stream) = quiet_stream(380, 12).await;

@@ -272,3 +272,16 @@ async fn a_deletion_that_fails_ends_the_term_and_keeps_the_stream() {
     server.lead().await;
     assert_eq!(append(&server.stream("orders"), "c", 10).await.unwrap().first_offset, Offset(1));
 }
+
+/// A stream without a segment has nothing else to show a term.
+#[tokio::test(start_paused = true)]
+async fn a_strong_read_without_the_blob_of_terms_ends_the_term_and_finds_no_stream_gone() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 2).await;
+    stream.reader(Freshness::Strong).await.unwrap();
+    let container = server.vault.context.prefix.system_container();
+    let leader_blob = BlobName { container, name: LEADER_BLOB.to_owned() };
+    server.memory.delete_blob(&leader_blob, None).await.unwrap();
+    assert!(matches!(stream.reader(Freshness::Strong).await, Err(Unusable::NoLeader)));
+    assert_eq!(server.reign_end().await, crate::log::reign::ReignEnd::Outrun(None));
+}
