@@ -42,11 +42,16 @@ pub fn on_azurite(azurite: &Azurite, prefix: &str, port: u16) -> Setup {
     on_account(&azurite.connection_string(), prefix, port)
 }
 
-/// The same, with a connection string. Streams are created when they are first appended to.
+/// The same, with a connection string.
 #[must_use]
 pub fn on_account(connection_string: &str, prefix: &str, port: u16) -> Setup {
+    on_azure(prefix, port).environment("AZURE_STORAGE_CONNECTION_STRING", connection_string)
+}
+
+/// The same, and nothing said of the account yet. Streams are created when they are first appended to.
+#[must_use]
+pub fn on_azure(prefix: &str, port: u16) -> Setup {
     Setup::bare()
-        .environment("AZURE_STORAGE_CONNECTION_STRING", connection_string)
         .with(["--storage", "azure:", "--prefix", prefix, "--log-format", "human", "--auto-create", "true"])
         .with(["--listen".to_owned(), format!("127.0.0.1:{port}")])
 }
@@ -54,14 +59,23 @@ pub fn on_account(connection_string: &str, prefix: &str, port: u16) -> Setup {
 /// What an orderly server says of itself.
 #[must_use]
 pub fn status(address: SocketAddr) -> Option<Value> {
+    status_for(address, None)
+}
+
+/// The same, told to who shows this.
+fn status_for(address: SocketAddr, authorization: Option<&str>) -> Option<Value> {
     let client = Client::with_limit(address, STATUS_LIMIT);
-    client.send("GET", "/status", &[], None).ok().filter(|answer| answer.status == 200).map(|it| it.json())
+    let headers: Vec<_> = authorization.map(|shown| ("Authorization", shown)).into_iter().collect();
+    let answer = client.send("GET", "/status", &headers, None).ok()?;
+    (answer.status == 200).then(|| answer.json())
 }
 
 /// Two servers of one vault. They end with the value.
 #[derive(Debug)]
 pub struct Replicas {
     servers: [Server; 2],
+    /// What is shown where they are asked how they are.
+    authorization: Option<String>,
 }
 
 impl Replicas {
@@ -81,7 +95,17 @@ impl Replicas {
     /// With these settings, which name different ports. Returns when one leads and the other follows it.
     #[must_use]
     pub fn start(setups: [Setup; 2]) -> Self {
-        let replicas = Self { servers: setups.map(|setup| setup.start()) };
+        Self::start_shown(setups, None)
+    }
+
+    /// The same with servers that want to know who asks: `authorization` may ask how they are.
+    #[must_use]
+    pub fn start_guarded(setups: [Setup; 2], authorization: &str) -> Self {
+        Self::start_shown(setups, Some(authorization.to_owned()))
+    }
+
+    fn start_shown(setups: [Setup; 2], authorization: Option<String>) -> Self {
+        let replicas = Self { servers: setups.map(|setup| setup.start()), authorization };
         replicas.settled();
         replicas
     }
@@ -112,7 +136,7 @@ impl Replicas {
     /// What one of them says of itself; `None` where it does not answer.
     #[must_use]
     pub fn status(&self, index: usize) -> Option<Value> {
-        status(self.servers[index].address())
+        status_for(self.servers[index].address(), self.authorization.as_deref())
     }
 
     /// Whether one of them says that it leads.

@@ -8,6 +8,7 @@ mod flood;
 mod issuers;
 mod replicas;
 mod routes;
+mod secrets;
 mod users;
 
 use std::time::Duration;
