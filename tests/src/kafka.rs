@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::replicas::free_port;
@@ -17,7 +18,17 @@ const STARTED: &str = "Kafka Server started";
 pub struct Kafka {
     child: Child,
     address: String,
-    folder: TempDir,
+    folder: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+/// How Java runs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heap {
+    /// With little memory, started soon: for tests.
+    Small,
+    /// As Kafka's own scripts do: for measurements.
+    Default,
 }
 
 impl Kafka {
@@ -37,27 +48,41 @@ impl Kafka {
     #[must_use]
     pub fn start() -> Self {
         let folder = temporary_directory();
+        let mut started = Self::start_in(folder.path(), Heap::Small);
+        started.temporary = Some(folder);
+        started
+    }
+
+    /// The same in `folder`, which is empty.
+    #[must_use]
+    pub fn start_in(folder: &Path, heap: Heap) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
-        let settings = folder.path().join("server.properties");
-        let text = settings_of(&address, &folder.path().join("data"));
+        let settings = folder.join("server.properties");
+        let text = settings_of(&address, &folder.join("data"));
         std::fs::write(&settings, text).expect("there is room for a small file");
-        let mut format = java(folder.path(), "kafka.tools.StorageTool");
+        let mut format = java(folder, Heap::Small, "kafka.tools.StorageTool");
         format.args(["format", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAQ", "--config"]).arg(&settings);
         let output = format.output().expect("java is missing: run tests/install-kafka");
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
         assert!(output.status.success(), "Kafka does not format its storage: {}", said.concat());
 
-        let log = std::fs::File::create(folder.path().join("log")).expect("there is room for a log");
-        let mut command = java(folder.path(), "kafka.Kafka");
+        let log = std::fs::File::create(folder.join("log")).expect("there is room for a log");
+        let mut command = java(folder, heap, "kafka.Kafka");
         command.arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("java can be started");
-        let mut started = Self { child, address, folder };
+        let mut started = Self { child, address, folder: folder.to_owned(), temporary: None };
         until("Kafka is ready", LONG, || {
             let ended = started.child.try_wait().expect("the process is ours");
             assert!(ended.is_none(), "Kafka ended at once\n{}", started.log());
             started.log().contains(STARTED).then_some(())
         });
         started
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Where clients find it: host and port.
@@ -69,7 +94,7 @@ impl Kafka {
     /// What it wrote.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 }
 
@@ -81,10 +106,22 @@ impl Drop for Kafka {
     }
 }
 
-/// A class of Kafka's, with a small heap. Its log goes to stderr.
-fn java(folder: &Path, class: &str) -> Command {
+/// A class of Kafka's. Its log goes to stderr.
+fn java(folder: &Path, heap: Heap, class: &str) -> Command {
     let mut command = Command::new("java");
-    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    match heap {
+        Heap::Small => command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]),
+        // What kafka-server-start.sh and kafka-run-class.sh say.
+        Heap::Default => command.args([
+            "-Xmx1G",
+            "-Xms1G",
+            "-server",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:InitiatingHeapOccupancyPercent=35",
+            "-XX:+ExplicitGCInvokesConcurrent",
+        ]),
+    };
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
     command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
     command.arg("-cp").arg(jars().join("*")).arg(class).current_dir(folder);

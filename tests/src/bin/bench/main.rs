@@ -19,6 +19,7 @@
 //! | `load` | producers, and the check that what was acknowledged is there |
 //! | `connection` | an HTTP client that costs next to nothing |
 //! | `figures` | medians, percentiles, rounding |
+//! | `peers` | the server beside Redis, NATS and Kafka |
 
 mod append;
 mod authorization;
@@ -35,6 +36,7 @@ mod json_replay;
 mod load;
 mod memory;
 mod nginx;
+mod peers;
 mod recovery;
 mod replay;
 
@@ -43,14 +45,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// Measures vault-server beside the bare disk and nginx. Prints one JSON object.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    beside: Option<Beside>,
     /// What to measure [default: everything]
     #[arg(value_enum)]
     names: Vec<Name>,
@@ -72,6 +76,12 @@ pub(crate) struct Options {
     /// How often `growth` restarts the server on each stream for a median.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     restarts: u32,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Beside {
+    /// Measures the server beside what people would pick instead: Redis, NATS, Kafka. Prints Markdown.
+    Peers(peers::Options),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -119,6 +129,9 @@ impl Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let Some(Beside::Peers(options)) = &options.beside {
+        return peers::measure(options);
+    }
     let mut out = Map::new();
     out.insert("cores".to_owned(), json!(std::thread::available_parallelism()?.get()));
     out.insert("seconds".to_owned(), json!(options.seconds));

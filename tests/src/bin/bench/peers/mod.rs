@@ -1,0 +1,206 @@
+//! The vault beside what people would pick instead: the same load on each system in one run, taking turns, and the
+//! check of what it stored. `./tests/run bench peers`, described in `docs/benchmarks.md`.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `system` | the systems as processes, their settings |
+//! | `protocol` | what producers and consumers of each say and hear |
+//! | `line` | sockets |
+//! | `load` | producers, the check of what was stored |
+//! | `value` | what messages say, what must be found |
+//! | `append`, `replay`, `tail`, `growth` | what is measured |
+//! | `process` | CPU and memory of a process |
+//! | `results`, `table`, `plot` | figures, Markdown, SVG |
+
+mod append;
+mod growth;
+mod line;
+mod load;
+mod plot;
+mod process;
+mod protocol;
+mod replay;
+mod results;
+mod system;
+mod table;
+mod tail;
+mod value;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tempfile::TempDir;
+
+use self::results::Results;
+use self::system::{Running, System};
+use crate::progress;
+
+/// Measures the vault beside Redis, NATS and Kafka, and writes `peers.md`, `peers.json` and plots.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Which systems, in a list with commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    systems: Vec<System>,
+    /// What is measured, in a list with commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::USUAL)]
+    loads: Vec<Kind>,
+    /// How long each measurement of a round lasts, in seconds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// How often the systems take turns.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Where the results go.
+    #[arg(long, default_value = "target/peers")]
+    out: PathBuf,
+    /// Where the data goes, in a directory of its own that is removed at the end [default: $TMPDIR or /tmp]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// What `replay` reads, in MiB.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    replay_mib: u64,
+    /// How long the streams of `size` are, in GiB.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 40])]
+    gib: Vec<u64>,
+    /// What the longest of them is for Redis, which holds it in memory, in GiB.
+    #[arg(long, default_value_t = 8)]
+    redis_gib: u64,
+    /// How many streams `streams` has.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
+    streams: Vec<usize>,
+    /// How many consumers `consumers` has.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 5_000])]
+    consumers: Vec<usize>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// 16 producers, 100 messages of 1 KiB a request; acknowledgements at half of that rate
+    Batches,
+    /// 16 producers, one message of 1 KiB a request
+    Singles,
+    /// one consumer reads a whole stream
+    Replay,
+    /// one consumer follows: from sending to receipt
+    Tail,
+    /// 1 to 64 producers, 1 to 1,000 messages a request
+    Sweep,
+    /// `batches` on streams that are long already
+    Size,
+    /// `batches` on many streams
+    Streams,
+    /// `tail` with many consumers
+    Consumers,
+}
+
+impl Kind {
+    const USUAL: [Self; 4] = [Self::Batches, Self::Singles, Self::Replay, Self::Tail];
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// A run: what is asked for, where the data is, what was found.
+#[derive(Debug)]
+struct Run {
+    options: Options,
+    directory: TempDir,
+    results: Results,
+}
+
+impl Run {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.options.seconds)
+    }
+
+    fn systems(&self) -> Vec<System> {
+        let named = &self.options.systems;
+        let wanted = |system: &System| named.is_empty() || named.contains(system);
+        System::value_variants().iter().copied().filter(wanted).collect()
+    }
+
+    /// Starts systems, each with a directory of its own.
+    fn start(&self, systems: &[System]) -> anyhow::Result<Vec<Running>> {
+        let start = |system: &System| {
+            progress(format_args!("starting {}", system.name()));
+            let directory =
+                tempfile::Builder::new().prefix(system.name()).tempdir_in(self.directory.path())?;
+            // It goes with the run's directory.
+            system.start(&directory.keep()).with_context(|| system.name())
+        };
+        systems.iter().map(start).collect()
+    }
+
+    /// Waits until nothing is left to write of what was measured before.
+    fn settle(&self) -> anyhow::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(self.directory.path())?)?)
+    }
+
+    fn measure(&mut self, kind: Kind) -> anyhow::Result<()> {
+        match kind {
+            Kind::Batches => append::batches(self),
+            Kind::Singles => append::singles(self),
+            Kind::Replay => replay::replay(self),
+            Kind::Tail => tail::tail(self),
+            Kind::Sweep => append::sweep(self),
+            Kind::Size => growth::size(self),
+            Kind::Streams => append::streams(self),
+            Kind::Consumers => tail::consumers(self),
+        }
+    }
+}
+
+/// Measures, and writes what came out.
+pub(crate) fn measure(options: &Options) -> anyhow::Result<()> {
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let made = tempfile::Builder::new().prefix("message-vault-bench-").tempdir_in(&parent);
+    let directory = made.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+    ensure!(!options.loads.is_empty(), "there is nothing to measure");
+    std::fs::create_dir_all(&options.out).with_context(|| format!("making {}", options.out.display()))?;
+    let mut run = Run { options: options.clone(), directory, results: Results::default() };
+    vault_tests::raw::allow_open_files(20_000);
+    for kind in &options.loads {
+        run.measure(*kind).with_context(|| kind.to_string())?;
+        // What is there is kept if a later one fails.
+        write(&run)?;
+    }
+    let text = table::markdown(&run.results, &run.systems());
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+fn write(run: &Run) -> anyhow::Result<()> {
+    let out = &run.options.out;
+    let systems = run.systems();
+    let named = systems.iter().map(|system| {
+        (
+            system.name().to_owned(),
+            json!({ "acknowledged": system.durability(), "is_synced": system.is_synced() }),
+        )
+    });
+    let all = json!({
+        "cores": std::thread::available_parallelism()?.get(),
+        "seconds": run.options.seconds,
+        "rounds": run.options.rounds,
+        "message_bytes": crate::load::MESSAGE_BYTES,
+        "systems": named.collect::<serde_json::Map<_, _>>(),
+        "loads": run.results.shown(),
+        "goals": table::goals(&run.results, &systems).iter().map(table::Goal::shown).collect::<Vec<_>>(),
+        "load_average_at_the_end": crate::load_average()?,
+    });
+    std::fs::write(out.join("peers.json"), serde_json::to_string_pretty(&all)? + "\n")?;
+    std::fs::write(out.join("peers.md"), table::markdown(&run.results, &systems))?;
+    for (name, svg) in plot::all(&run.results) {
+        std::fs::write(out.join(format!("{name}.svg")), svg)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! One consumer that reads a whole stream and throws it away, beside nginx that serves as many bytes of a file.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::Run;
+use super::line;
+use super::load::{Load, Outcome, Until};
+use super::process::Watch;
+use super::protocol::How;
+use super::system::{Running, System};
+use crate::connection::{Connection, get};
+use crate::figures::{gib, mib};
+use crate::load::MESSAGE_BYTES;
+use crate::nginx::Nginx;
+use crate::progress;
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What fills a stream: batches as long as every system takes them.
+const FILL_PRODUCERS: u16 = 4;
+const FILL_MESSAGES: usize = 1_000;
+
+pub(super) fn replay(run: &mut Run) -> anyhow::Result<()> {
+    let mut wanted: Vec<System> = run.systems().into_iter().map(System::quick_to_fill).collect();
+    wanted.sort();
+    wanted.dedup();
+    let systems = run.start(&wanted)?;
+    let bytes = run.options.replay_mib << 20;
+    let stream = "replay";
+    let mut filled = Vec::new();
+    for running in &systems {
+        running.create(stream)?;
+        let mut outcome = fill(running, stream, bytes)?;
+        outcome.check(running)?;
+        filled.push((running, outcome.messages));
+    }
+    let nginx = serve(run, bytes)?;
+    run.settle()?;
+    let mut connection = Connection::open(nginx.address, BUFFER_BYTES)?;
+    for round in 0..=run.options.rounds {
+        let mut read = 0;
+        let started = Instant::now();
+        connection.exchange(&get("/file", "*/*"), |piece| read += piece.len() as u64)?;
+        let rate = mib(bytes) / started.elapsed().as_secs_f64();
+        ensure!(read == bytes, "nginx sent {read} bytes, not {bytes}");
+        // The first round warms up.
+        if round > 0 {
+            run.results.add("replay", "nginx", "mib_per_second", rate);
+        }
+        for (running, messages) in &filled {
+            let (rate, cpu) = turn(running, stream, u64::from(round), *messages)?;
+            progress(format_args!("replay, round {round}: {} {rate:.0} MiB/s", running.system.name()));
+            if round > 0 {
+                let system = running.system.name();
+                run.results.add("replay", system, "mib_per_second", rate);
+                run.results.add("replay", system, "cpu_seconds_per_gib", cpu);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fills a stream.
+pub(super) fn fill(running: &Running, stream: &str, bytes: u64) -> anyhow::Result<Outcome> {
+    let each = (FILL_MESSAGES * MESSAGE_BYTES) as u64 * u64::from(FILL_PRODUCERS);
+    progress(format_args!("filling {} with {:.0} MiB", running.system.name(), mib(bytes)));
+    let load = Load {
+        producers: FILL_PRODUCERS,
+        messages: FILL_MESSAGES,
+        streams: vec![stream.to_owned()],
+        pace: None,
+        until: Until::Requests(bytes.div_ceil(each)),
+    };
+    load.run(running)
+}
+
+/// Reads so many messages from the beginning: MiB of values a second, CPU seconds a GiB.
+pub(super) fn turn(
+    running: &Running,
+    stream: &str,
+    number: u64,
+    messages: u64,
+) -> anyhow::Result<(f64, f64)> {
+    let mut consumer = running.read(stream, number + 1, How::Skim);
+    let bytes = messages * MESSAGE_BYTES as u64;
+    let watch = Watch::begin(running.pid())?;
+    let started = Instant::now();
+    line::read(running.address, consumer.as_mut(), messages, &mut |_| Ok(()))?;
+    let elapsed: Duration = started.elapsed();
+    let used = watch.end()?;
+    Ok((mib(bytes) / elapsed.as_secs_f64(), used.cpu.as_secs_f64() / gib(bytes)))
+}
+
+/// nginx with a file of so many bytes.
+fn serve(run: &Run, bytes: u64) -> anyhow::Result<Nginx> {
+    let path = run.directory.path().join("file");
+    let mut file = std::fs::File::create(&path)?;
+    let piece: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+    for _ in 0..bytes >> 20 {
+        file.write_all(&piece)?;
+    }
+    let directory = tempfile::Builder::new().prefix("nginx").tempdir_in(run.directory.path())?;
+    let nginx = Nginx::start(&path, directory)?;
+    nginx.context(
+        "nginx is missing: on Debian, run 'apt-get install nginx-light', or leave replay out with --loads",
+    )
+}
