@@ -223,7 +223,10 @@ impl Running {
         match self.system {
             System::Vault => Box::new(vault::Appender::new(stream, producer, messages)),
             System::Redis => Box::new(redis::Appender::new(stream, producer, messages)),
-            System::Nats | System::NatsUnsynced => Box::new(nats::Appender::new(stream, producer, messages)),
+            System::Nats | System::NatsUnsynced => {
+                let is_atomic = self.system.is_synced();
+                Box::new(nats::Appender::new(stream, producer, messages, is_atomic))
+            }
             System::Kafka | System::KafkaUnsynced => {
                 Box::new(kafka::Appender::new(stream, producer, messages))
             }

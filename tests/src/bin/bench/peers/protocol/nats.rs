@@ -94,9 +94,11 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    pub(crate) fn new(stream: &str, producer: u16, messages: usize) -> Self {
+    /// `is_atomic`: what is sent together is stored together, and synced once. Where nothing is synced, messages
+    /// that are acknowledged one by one are faster.
+    pub(crate) fn new(stream: &str, producer: u16, messages: usize, is_atomic: bool) -> Self {
         let inbox = format!("_INBOX.{stream}.{producer}");
-        let is_batch = (2..=BATCH_MESSAGES).contains(&messages);
+        let is_batch = is_atomic && (2..=BATCH_MESSAGES).contains(&messages);
         let value = value(producer);
         let (mut bytes, mut values, mut batch_ids) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=messages {
@@ -260,9 +262,9 @@ mod tests {
         let one = ack("{\"stream\":\"s\",\"seq\":7}");
         let all = ack("{\"stream\":\"s\",\"seq\":9,\"batch\":\"1-1\",\"count\":3}");
         let error = ack("{\"error\":{\"code\":503,\"description\":\"no room\"},\"stream\":\"s\",\"seq\":0}");
-        let mut single = Appender::new("s", 1, 1);
+        let mut single = Appender::new("s", 1, 1, true);
         assert_eq!(acknowledged_in_pieces(&mut single, format!("+OK\r\n{one}{one}").as_bytes()).unwrap(), 2);
-        let mut batch = Appender::new("s", 1, 3);
+        let mut batch = Appender::new("s", 1, 3, true);
         assert_eq!(acknowledged_in_pieces(&mut batch, all.as_bytes()).unwrap(), 3);
         assert!(acknowledged_in_pieces(&mut batch, one.as_bytes()).is_err(), "an answer without a count");
         assert!(acknowledged_in_pieces(&mut single, error.as_bytes()).is_err());
