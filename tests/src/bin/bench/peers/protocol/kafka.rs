@@ -151,7 +151,7 @@ impl Appender {
         let length = i32::try_from(BATCH_FIELDS_BYTES + records.len()).expect("batches are below 2 GiB");
         // Leader epoch, magic, checksum, attributes; last offset; two times; producer's id, epoch and sequence.
         let batch = Fields::default().i64(0).i32(length).i32(0).bytes(&[2]).i32(0).i16(0);
-        let now = i64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        let now = jiff::Timestamp::now().as_millisecond();
         let batch = batch.i32(count - 1).i64(now).i64(now).i64(-1).i16(-1).i32(-1).i32(count);
         let head = batch.0.len();
         let batch = batch.bytes(&records).0;

@@ -58,8 +58,11 @@ impl Append for Appender {
     }
 }
 
+/// Something, and the bytes that it takes.
+type Taken<T> = (T, usize);
+
 /// A bulk string, or none, and the bytes that it takes.
-fn bulk(received: &[u8]) -> anyhow::Result<Option<(Option<&[u8]>, usize)>> {
+fn bulk(received: &[u8]) -> anyhow::Result<Option<Taken<Option<&[u8]>>>> {
     let Some((head, bytes)) = line(received) else { return Ok(None) };
     match head.split_first() {
         Some((b'$', b"-1")) => Ok(Some((None, bytes))),
@@ -73,7 +76,7 @@ fn bulk(received: &[u8]) -> anyhow::Result<Option<(Option<&[u8]>, usize)>> {
 }
 
 /// An array's length, or none.
-fn array(received: &[u8]) -> anyhow::Result<Option<(Option<usize>, usize)>> {
+fn array(received: &[u8]) -> anyhow::Result<Option<Taken<Option<usize>>>> {
     let Some((head, bytes)) = line(received) else { return Ok(None) };
     match head.split_first() {
         Some((b'*', b"-1")) => Ok(Some((None, bytes))),
@@ -98,7 +101,7 @@ impl Reader {
     }
 
     /// Array of streams, array of name and entries, the name, array of entries.
-    fn head(received: &[u8]) -> anyhow::Result<Option<(Option<usize>, usize)>> {
+    fn head(received: &[u8]) -> anyhow::Result<Option<Taken<Option<usize>>>> {
         let Some((streams, mut at)) = array(received)? else { return Ok(None) };
         if streams.is_none() {
             return Ok(Some((None, at)));
@@ -112,7 +115,7 @@ impl Reader {
     }
 
     /// Array of id and fields, the id, array of names and values, the name, the value: id, value, bytes.
-    fn entry(received: &[u8]) -> anyhow::Result<Option<(&[u8], &[u8], usize)>> {
+    fn entry(received: &[u8]) -> anyhow::Result<Option<Taken<(&[u8], &[u8])>>> {
         let Some((_, mut at)) = array(received)? else { return Ok(None) };
         let Some((id, bytes)) = bulk(&received[at..])? else { return Ok(None) };
         at += bytes;
@@ -121,7 +124,7 @@ impl Reader {
         let Some((_, bytes)) = bulk(&received[at..])? else { return Ok(None) };
         at += bytes;
         let Some((value, bytes)) = bulk(&received[at..])? else { return Ok(None) };
-        Ok(Some((id.context("an entry without an id")?, value.context("no value")?, at + bytes)))
+        Ok(Some(((id.context("an entry without an id")?, value.context("no value")?), at + bytes)))
     }
 }
 
@@ -158,7 +161,7 @@ impl Read for Reader {
                     return Ok(taken);
                 }
                 Some(left) => {
-                    let Some((id, value, bytes)) = Self::entry(rest)? else { return Ok(taken) };
+                    let Some(((id, value), bytes)) = Self::entry(rest)? else { return Ok(taken) };
                     if left == 1 {
                         self.last_id = id.to_vec();
                     }
