@@ -61,6 +61,9 @@ impl Append for Appender {
 /// Something, and the bytes that it takes.
 type Taken<T> = (T, usize);
 
+/// An entry's id and value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// A bulk string, or none, and the bytes that it takes.
 fn bulk(received: &[u8]) -> anyhow::Result<Option<Taken<Option<&[u8]>>>> {
     let Some((head, bytes)) = line(received) else { return Ok(None) };
@@ -115,7 +118,7 @@ impl Reader {
     }
 
     /// Array of id and fields, the id, array of names and values, the name, the value: id, value, bytes.
-    fn entry(received: &[u8]) -> anyhow::Result<Option<Taken<(&[u8], &[u8])>>> {
+    fn entry(received: &[u8]) -> anyhow::Result<Option<Taken<Entry<'_>>>> {
         let Some((_, mut at)) = array(received)? else { return Ok(None) };
         let Some((id, bytes)) = bulk(&received[at..])? else { return Ok(None) };
         at += bytes;
