@@ -10,6 +10,7 @@
 //! as on a network, and that is what makes late writes of a leader that was deposed.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub enum Fault {
     RepliesLost(u32),
     /// So many requests in a thousand are answered 503 here.
     Busy(u32),
+    /// A connection that has passed so many bytes of requests falls silent for good, also when the fault is over: neither
+    /// end hears of it. With 0 those that are open do so at once.
+    FallsSilent(u64),
 }
 
 /// A proxy before one address. It ends with the value, and with it all connections.
@@ -114,11 +118,36 @@ async fn connect(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let to_client: ToClient = Arc::new(Mutex::new(to_client));
-    let requests = requests(from_client, to_server, Arc::clone(&to_client), fault.clone(), &dice);
+    let passed = watch::Sender::new(0);
+    let silent = silent(fault.clone(), passed.subscribe());
+    let requests = requests(from_client, to_server, Arc::clone(&to_client), fault.clone(), &passed, &dice);
     let replies = replies(from_server, to_client, fault.clone(), &dice);
+    let mut passing = pin!(async { tokio::join!(requests, replies) });
     tokio::select! {
-        () = async { tokio::join!(requests, replies); } => {}
-        () = broken(fault) => {}
+        _ = &mut passing => return,
+        () = broken(fault.clone()) => return,
+        () = silent => {}
+    }
+    // Both ends stay connected, and nothing passes any more.
+    broken(fault).await;
+}
+
+/// Ends when the connection is to fall silent, of which so many bytes have passed.
+async fn silent(mut fault: watch::Receiver<Fault>, mut passed: watch::Receiver<u64>) {
+    loop {
+        let most = match *fault.borrow_and_update() {
+            Fault::FallsSilent(most) => most,
+            _ => u64::MAX,
+        };
+        if *passed.borrow_and_update() >= most {
+            return;
+        }
+        // Where a sender is gone, so is the connection.
+        tokio::select! {
+            Ok(()) = fault.changed() => {}
+            Ok(()) = passed.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -153,6 +182,7 @@ async fn requests(
     mut to: OwnedWriteHalf,
     to_client: ToClient,
     mut fault: watch::Receiver<Fault>,
+    passed: &watch::Sender<u64>,
     dice: &std::sync::Mutex<Dice>,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
@@ -170,6 +200,7 @@ async fn requests(
         if to.write_all(&piece[..read]).await.is_err() {
             return;
         }
+        passed.send_modify(|passed| *passed += read as u64);
     }
     let _ = to.shutdown().await;
 }
@@ -310,7 +341,18 @@ mod tests {
         proxy.set(Fault::Broken);
         assert_eq!(ask(&mut connect().await.unwrap()).await.unwrap_or_default(), "");
         assert_eq!(asked(), 4);
+        proxy.set(Fault::FallsSilent(2 * REQUEST.len() as u64));
+        let mut connection = connect().await.unwrap();
+        assert!(ask(&mut connection).await.unwrap().starts_with("HTTP/1.1 200"));
+        ask(&mut connection).await;
+        proxy.set(Fault::None);
+        assert_eq!(ask(&mut connection).await, None, "it stays silent");
+        let mut connection = connect().await.unwrap();
+        assert!(ask(&mut connection).await.unwrap().starts_with("HTTP/1.1 200"), "others do not");
+        proxy.set(Fault::FallsSilent(0));
+        sleep(Duration::from_millis(20)).await;
         proxy.set(Fault::Late(Duration::from_millis(20)));
+        assert_eq!(ask(&mut connection).await, None);
         assert!(ask(&mut connect().await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200"));
     }
 }

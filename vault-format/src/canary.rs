@@ -1,12 +1,17 @@
 //! Mistakes made on purpose, to see that the tests notice. They exist in builds with the feature `canaries` alone, which no
-//! release build can have, and are switched on one at a time, for one thread, by a call: no setting does that.
+//! release build can have, and are switched on one at a time, for one thread or for all of a process. A server built with
+//! them takes the name of one from its environment ([`VARIABLE`]); any other does not even look.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 #[cfg(not(debug_assertions))]
 compile_error!(
     "the feature `canaries` makes mistakes on purpose: it is for tests, in builds with debug assertions"
 );
+
+/// The variable of the environment that switches one on in all threads of a server.
+pub const VARIABLE: &str = "MESSAGEVAULT_CANARY";
 
 /// A mistake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +50,17 @@ impl Canary {
         }
     }
 
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|canary| canary.as_str() == name)
+    }
+
+    /// Switches it on in all threads, for as long as the process runs. The first one that is switched on so counts.
+    pub fn switch_on_everywhere(self) {
+        EVERYWHERE.get_or_init(|| self);
+    }
+
     /// Switches it on in this thread, and every other one off.
     pub fn switch_on(self) {
         ON.set(Some(self));
@@ -53,9 +69,11 @@ impl Canary {
     /// Whether it is on in this thread.
     #[must_use]
     pub fn is_on(self) -> bool {
-        ON.get() == Some(self)
+        ON.get() == Some(self) || EVERYWHERE.get() == Some(&self)
     }
 }
+
+static EVERYWHERE: OnceLock<Canary> = OnceLock::new();
 
 thread_local! {
     static ON: Cell<Option<Canary>> = const { Cell::new(None) };

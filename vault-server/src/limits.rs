@@ -46,8 +46,29 @@ pub const AZURE_SMALL_REQUEST_TIME: Duration = Duration::from_secs(5);
 /// storage does not answer.
 pub const AZURE_SMALL_BYTES: usize = 64 << 10;
 
-/// How long a request to Azure may take, its answer included, that moves up to 4 MiB or goes through a whole blob.
-pub const AZURE_LARGE_REQUEST_TIME: Duration = Duration::from_secs(30);
+/// How long a request to Azure may take, its answer included, that moves up to 4 MiB or goes through a whole blob. Four
+/// writes of 4 MiB come through within it at 600 KB/s, half of which goes to what is sent a second time meanwhile.
+pub const AZURE_LARGE_REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// How long a request to Azure that may be carried out twice and moves next to nothing goes without an answer until it is
+/// sent a second time, beside the first and on a new connection: ten times as long as all but a few answers take. A follower
+/// takes storage for slow by how long its looks take, so that it is not longer.
+pub const AZURE_SMALL_SECOND_AFTER: Duration = Duration::from_secs(1);
+
+/// The same for one that moves up to 4 MiB, which takes a tenth of a second. A server whose connections have fallen silent
+/// stores again soon enough for appends to go on within 6 s.
+pub const AZURE_LARGE_SECOND_AFTER: Duration = Duration::from_secs(3);
+
+/// How long such a second request may take: it is for finding out whether a new connection is any better. The first one
+/// is left to go on, and comes through where storage is slow.
+pub const AZURE_SECOND_TIME: Duration = Duration::from_secs(4);
+
+/// How soon after it the next one is sent.
+pub const AZURE_SECOND_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a write to a leased blob may take, which is a leader's beat: the next one is sent on a new connection before
+/// anybody takes the leader for dead.
+pub const AZURE_BEAT_TIME: Duration = Duration::from_secs(2);
 
 /// How long a connection to Azure is kept that nothing uses.
 pub const AZURE_IDLE_CONNECTION: Duration = Duration::from_secs(60);
@@ -63,6 +84,9 @@ pub const AZURE_TOKEN_PAUSE: Duration = Duration::from_secs(5);
 const _: () = assert!(BLOCK_BYTES <= MAX_PUT_BYTES);
 const _: () = assert!(FILE_SCAN_BYTES.is_multiple_of(vault_format::limits::PAGE_BYTES));
 const _: () = assert!(AZURE_CONNECT_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
+/// Even a small request is sent a second time, and who connects in vain tries again.
+const _: () = assert!(AZURE_SMALL_SECOND_AFTER.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
+const _: () = assert!(AZURE_CONNECT_TIME.as_secs() < AZURE_SECOND_TIME.as_secs());
 const _: () = assert!(LEADER_BYTES <= AZURE_SMALL_BYTES as u64);
 const _: () = assert!(AZURE_TOKEN_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_secs());
 
@@ -186,6 +210,7 @@ const _: () = assert!(RENEW_AGAIN.as_millis() < RENEW_EVERY.as_millis());
 const _: () = assert!(STALE_AFTER.as_millis() >= 3 * BEAT_EVERY.as_millis());
 const _: () =
     assert!(LOOK_EVERY.as_millis() < BEAT_EVERY.as_millis() && LOOK_GAP.as_millis() > LOOK_EVERY.as_millis());
+const _: () = assert!((AZURE_BEAT_TIME.as_millis() + BEAT_EVERY.as_millis()) < STALE_AFTER.as_millis());
 /// A follower takes over before the lease would run out.
 const _: () = assert!(STALE_AFTER.as_millis() + LOOK_EVERY.as_millis() < LEASE.as_millis());
 const _: () = assert!(RETRY_FIRST_MS < RETRY_LONGEST_MS);

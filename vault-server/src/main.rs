@@ -76,6 +76,8 @@ impl Given {
 
 fn start(config: Config, mut given: Given) -> anyhow::Result<()> {
     logging::init(&config.log, config.log_format).map_err(anyhow::Error::from_boxed)?;
+    #[cfg(feature = "canaries")]
+    make_mistakes()?;
     let traces = given.traces.take();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run(config, given, traces.is_some()));
@@ -83,6 +85,17 @@ fn start(config: Config, mut given: Given) -> anyhow::Result<()> {
         traces.end();
     }
     ended
+}
+
+/// Makes the mistake on purpose that the environment names, in builds for tests of tests.
+#[cfg(feature = "canaries")]
+fn make_mistakes() -> anyhow::Result<()> {
+    use vault_format::canary::{Canary, VARIABLE};
+    let Ok(name) = std::env::var(VARIABLE) else { return Ok(()) };
+    let canary = Canary::named(&name).with_context(|| format!("{VARIABLE}: there is no mistake `{name}`"))?;
+    tracing::warn!(name, "a mistake is made on purpose");
+    canary.switch_on_everywhere();
+    Ok(())
 }
 
 async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {

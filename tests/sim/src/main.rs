@@ -62,7 +62,7 @@ impl Options {
     #[cfg(feature = "canaries")]
     fn manner(&self) -> anyhow::Result<Manner> {
         use vault_format::canary::Canary;
-        let of = |name: &String| Canary::ALL.into_iter().find(|canary| canary.as_str() == name);
+        let of = |name: &String| Canary::named(name);
         let canary =
             self.canary.as_ref().map(|name| of(name).context("there is no such canary")).transpose()?;
         Ok(Manner { canary })

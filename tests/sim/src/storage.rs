@@ -27,9 +27,11 @@ use vault_format::header::{Header, Kind};
 use vault_format::ids::{Offset, Position, Term};
 use vault_format::limits::PAGE_BYTES;
 use vault_format::names::{ContainerName, LEADER_BLOB, Prefix, SegmentName};
+use vault_server::env::Env;
 use vault_server::limits::{AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
 use vault_server::storage::memory::MemoryStorage;
 use vault_server::storage::operation::Operation;
+use vault_server::storage::twice::twice;
 use vault_server::storage::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
     ReadAccess, Storage, StorageError,
@@ -74,7 +76,7 @@ impl Service {
     /// The way of one life of a server to it.
     #[must_use]
     pub fn link(self: &Arc<Self>, life: &Life) -> Arc<dyn Storage> {
-        Arc::new(Link { service: Arc::clone(self), life: life.clone() })
+        Arc::new(Link { service: Arc::clone(self), life: life.clone(), env: life.env_from(0) })
     }
 
     /// What is carried out here is carried out in one step.
@@ -216,6 +218,8 @@ enum Fate {
 struct Link {
     service: Arc<Service>,
     life: Life,
+    /// For its clock alone.
+    env: Env,
 }
 
 impl Debug for Link {
@@ -540,16 +544,20 @@ impl Storage for Link {
         let length = bytes.len();
         let about = format!("{blob} {position} {length} {:08x} {fence}", crc32c::crc32c(&bytes));
         let put = PutPages { blob: blob.clone(), position, bytes, fence, lease: lease.cloned() };
-        self.send(Operation::PutPages, about, length, move |service, carried| match carried {
-            Carried::Whole => service.put(&put, None),
-            Carried::Torn => {
-                let count = length / usize::try_from(PAGE_BYTES).expect("a page is small");
-                let pages: Vec<usize> =
-                    service.world.draw(|dice| (0..count).filter(|_| dice.per_mille(500)).collect());
-                service.put(&put, Some(&pages))
-            }
-        })
-        .await
+        let request = || {
+            let put = put.clone();
+            self.send(Operation::PutPages, about.clone(), length, move |service, carried| match carried {
+                Carried::Whole => service.put(&put, None),
+                Carried::Torn => {
+                    let count = length / usize::try_from(PAGE_BYTES).expect("a page is small");
+                    let pages: Vec<usize> =
+                        service.world.draw(|dice| (0..count).filter(|_| dice.per_mille(500)).collect());
+                    service.put(&put, Some(&pages))
+                }
+            })
+        };
+        // As the Azure backend does it.
+        if lease.is_none() { twice(&self.env, length, || (), request).await } else { request().await }
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
@@ -562,12 +570,14 @@ impl Storage for Link {
 
     async fn read(&self, blob: &BlobName, range: Range<u64>) -> Result<BlobRead, StorageError> {
         let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let (about, blob) = (format!("{blob} {range:?}"), blob.clone());
-        let read = self
-            .send(Operation::Read, about, bytes, move |service, _| {
+        let about = format!("{blob} {range:?}");
+        let request = || {
+            let (blob, range) = (blob.clone(), range.clone());
+            self.send(Operation::Read, about.clone(), bytes, move |service, _| {
                 Service::now(service.memory.read(&blob, range)).map(Whole)
             })
-            .await;
+        };
+        let read = twice(&self.env, bytes, || (), request).await;
         read.map(|Whole(read)| read)
     }
 

@@ -358,7 +358,12 @@ impl Life {
     /// Time and randomness as it gets them.
     #[must_use]
     pub fn env(&self) -> Env {
-        let seed = self.world.draw(Dice::word);
+        self.env_from(self.world.draw(Dice::word))
+    }
+
+    /// The same, with randomness from a seed of the caller's.
+    #[must_use]
+    pub fn env_from(&self, seed: u64) -> Env {
         // It has a part that nobody else can make.
         let mut env = Env::controlled(seed);
         env.clock = Arc::new(LifeClock(self.clone()));

@@ -11,6 +11,7 @@ mod conformance;
 mod credentials;
 mod entra;
 mod failures;
+mod silence;
 
 fn connect(connection_string: &str) -> AzureStorage {
     let lookup =

@@ -43,6 +43,7 @@ impl Seat {
     async fn look_on(&self, changes: &channel::Sender<Option<u64>>) -> Result<(LeaseId, Duration), Conflict> {
         let mut watch = Watch::default();
         let mut seen = None;
+        let mut unsure = false;
         loop {
             let sent = self.now();
             match self.storage().read(&self.blob, 0..LEADER_BYTES).await {
@@ -52,7 +53,7 @@ impl Seat {
                     self.note(page.as_ref().ok());
                     changes.send_replace(Some(page.as_ref().map_or(0, |page| page.changes)));
                     let look = Look { sent, answered: self.now(), etag: read.etag, page };
-                    if let Some((lease, sent)) = self.act_on(watch.saw(&look)).await {
+                    if let Some((lease, sent)) = self.act_on(watch.saw(&look), &mut unsure).await {
                         if self.still_ours(&lease).await {
                             return Ok((lease, sent));
                         }
@@ -143,10 +144,12 @@ impl Seat {
         }
     }
 
-    async fn act_on(&self, advice: Advice) -> Option<(LeaseId, Duration)> {
+    /// Does what a look advises. `unsure` says that the lease may be ours already, since the answer to the last try got lost:
+    /// then it is tried again, whatever is advised.
+    async fn act_on(&self, advice: Advice, unsure: &mut bool) -> Option<(LeaseId, Duration)> {
         match advice {
-            Advice::Wait if !self.storage().leases_last() => return None,
-            Advice::Break(etag) if !self.storage().leases_last() => {
+            Advice::Wait if !self.storage().leases_last() && !*unsure => return None,
+            Advice::Break(etag) if !self.storage().leases_last() && !*unsure => {
                 tracing::warn!("the leader is silent: its lease is broken");
                 match self.storage().break_lease(&self.blob, &etag).await {
                     // No lease is there any more, or the leader lives after all: taking it tells.
@@ -161,7 +164,9 @@ impl Seat {
             _ => {}
         }
         let sent = self.now();
-        match self.storage().acquire_lease(&self.target(), LEASE).await {
+        let taken = self.storage().acquire_lease(&self.target(), LEASE).await;
+        *unsure = matches!(taken, Err(StorageError::Unavailable(_)));
+        match taken {
             Ok(lease) => Some((lease, sent)),
             Err(StorageError::LeaseHeld) => None,
             Err(error) => {

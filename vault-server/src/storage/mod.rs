@@ -14,6 +14,7 @@
 //! | [`conformance`] | the suite |
 //! | [`mod@open`] | opening the one that settings name |
 //! | [`operation`] | the requests, by name |
+//! | [`mod@twice`] | sending a request a second time while nobody answers the first |
 //! | `arguments` | what makes a request refused whatever is stored |
 //! | `leases` | who holds which lease, for backends that keep leases themselves |
 //! | `written` | which pages hold anything but zeros |
@@ -43,6 +44,7 @@ mod leases;
 pub mod memory;
 pub mod open;
 pub mod operation;
+pub mod twice;
 mod written;
 
 /// Small named texts kept with a container. Names are identifiers in lower case, values printable ASCII.

@@ -29,7 +29,7 @@ use vault_tests::history::{Verdict, check};
 
 use crate::load::Load;
 use crate::record::Record;
-use crate::stage::Stage;
+use crate::stage::{Kind, Plan, Stage};
 
 /// How many broken promises are shown.
 const SHOWN: usize = 20;
@@ -59,6 +59,13 @@ struct Options {
     /// What a busy machine is forgiven in the times within which appends must go on, in ms.
     #[arg(long, default_value_t = 0)]
     slack: u64,
+    /// Only these kinds of faults, instead of all.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// Servers make this mistake on purpose, which is to be noticed: they must be built with the feature `canaries`, as for
+    /// tests.
+    #[arg(long)]
+    canary: Option<String>,
     /// Where the history is written to, an event a line.
     #[arg(long)]
     history: Option<PathBuf>,
@@ -70,8 +77,15 @@ fn main() -> anyhow::Result<ExitCode> {
     let record = Arc::new(Record::new());
     let streams = vec!["one".to_owned(), "two".to_owned()];
     let servers = usize::from(options.servers);
-    let (seed, slack) = (options.seed, options.slack);
-    let mut stage = Stage::new(runtime.handle(), servers, streams.clone(), Arc::clone(&record), seed, slack)?;
+    let seed = options.seed;
+    let plan = Plan {
+        servers,
+        seed,
+        slack_ms: options.slack,
+        only: options.only.clone(),
+        canary: options.canary.clone(),
+    };
+    let mut stage = Stage::new(runtime.handle(), plan, streams.clone(), Arc::clone(&record))?;
     let over = Arc::new(AtomicBool::new(false));
     let http = reqwest::Client::builder().no_proxy().build()?;
     let load = Load { record: Arc::clone(&record), urls: stage.urls(), over: Arc::clone(&over), http };

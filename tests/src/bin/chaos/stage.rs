@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -50,6 +51,58 @@ struct Place {
     clock: PathBuf,
 }
 
+/// The variable that names a mistake to servers that are built with such, and what they say of it. Others know neither.
+const CANARY: &str = "MESSAGEVAULT_CANARY";
+const CANARY_SAYS: &str = "a mistake is made on purpose";
+
+/// What can go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// A server is killed.
+    Dies,
+    /// A server ends in order.
+    Ends,
+    /// A server stands still, beyond its lease at times.
+    Stops,
+    /// Storage stands still.
+    StorageStops,
+    /// A wall clock steps.
+    Clock,
+    /// Something between servers and storage.
+    Storage,
+    /// Something before a server.
+    Servers,
+}
+
+/// One for each part of the chance that something goes wrong: some do more often than others.
+const KINDS: [Kind; 12] = [
+    Kind::Dies,
+    Kind::Dies,
+    Kind::Ends,
+    Kind::Stops,
+    Kind::Stops,
+    Kind::StorageStops,
+    Kind::Clock,
+    Kind::Storage,
+    Kind::Storage,
+    Kind::Storage,
+    Kind::Servers,
+    Kind::Servers,
+];
+
+/// What is played.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) servers: usize,
+    pub(crate) seed: u64,
+    /// What the machine is forgiven in the times that are promised.
+    pub(crate) slack_ms: u64,
+    /// The kinds of faults; all where it is empty.
+    pub(crate) only: Vec<Kind>,
+    /// A mistake that servers make.
+    pub(crate) canary: Option<String>,
+}
+
 /// Everything that can go wrong.
 pub(crate) struct Stage {
     azurite: Azurite,
@@ -57,7 +110,7 @@ pub(crate) struct Stage {
     streams: Vec<String>,
     record: Arc<Record>,
     dice: Dice,
-    /// What the machine is forgiven in the times that are promised.
+    kinds: Vec<Kind>,
     slack_ms: u64,
     /// How many faults there were.
     pub(crate) faults: u64,
@@ -68,12 +121,11 @@ impl Stage {
     /// Servers that know nothing of each other yet.
     pub(crate) fn new(
         runtime: &Handle,
-        servers: usize,
+        plan: Plan,
         streams: Vec<String>,
         record: Arc<Record>,
-        seed: u64,
-        slack_ms: u64,
-    ) -> std::io::Result<Self> {
+    ) -> anyhow::Result<Self> {
+        let Plan { servers, seed, slack_ms, only, canary } = plan;
         let azurite = azurite::Setup::in_memory().start();
         let scratch = temporary_directory();
         let mut dice = Dice::new(seed, 1);
@@ -94,12 +146,23 @@ impl Stage {
                 .with(["--advertise".to_owned(), format!("http://{}", peers.address())])
                 .with(["--append-timeout", "15s"]);
             let setup = faketime::preload(setup, &clock);
+            let setup = match &canary {
+                Some(name) => setup.environment(CANARY, name),
+                None => setup,
+            };
             let server = None;
             places.push(Place { setup, address, server, storage, peers, clients, clock });
         }
-        let mut stage = Self { azurite, places, streams, record, dice, slack_ms, faults: 0, scratch };
+        let kinds: Vec<Kind> =
+            KINDS.into_iter().filter(|kind| only.is_empty() || only.contains(kind)).collect();
+        let mut stage = Self { azurite, places, streams, record, dice, kinds, slack_ms, faults: 0, scratch };
         for server in 0..servers {
             stage.start(server);
+        }
+        if canary.is_some() && !stage.logs().contains(CANARY_SAYS) {
+            anyhow::bail!(
+                "the servers make no mistakes on purpose: they are built without the feature `canaries`"
+            );
         }
         Ok(stage)
     }
@@ -159,14 +222,14 @@ impl Stage {
 
     /// Lets something go wrong, and right again, and sees that appends go on.
     pub(crate) fn go_wrong(&mut self) {
-        match self.dice.below(12) {
-            0 | 1 => self.dies(),
-            2 => self.ends_in_order(),
-            3 | 4 => self.stands_still(),
-            5 => self.storage_stands_still(),
-            6 => self.clock_steps(),
-            7..=9 => self.storage_is_hard_to_reach(),
-            _ => self.servers_are_hard_to_reach(),
+        match self.kinds[self.dice.index(self.kinds.len())] {
+            Kind::Dies => self.dies(),
+            Kind::Ends => self.ends_in_order(),
+            Kind::Stops => self.stands_still(),
+            Kind::StorageStops => self.storage_stands_still(),
+            Kind::Clock => self.clock_steps(),
+            Kind::Storage => self.storage_is_hard_to_reach(),
+            Kind::Servers => self.servers_are_hard_to_reach(),
         }
         self.rest(100, 2_000);
     }
@@ -245,7 +308,11 @@ impl Stage {
     }
 
     fn storage_is_hard_to_reach(&mut self) {
-        let fault = self.any_fault();
+        let fault = if self.dice.per_mille(150) {
+            Fault::FallsSilent(self.dice.below(300_000))
+        } else {
+            self.any_fault()
+        };
         let time = Duration::from_millis(self.dice.between(500, 20_000));
         let who: Vec<usize> =
             if self.dice.per_mille(400) { (0..self.places.len()).collect() } else { vec![self.pick()] };

@@ -1,4 +1,4 @@
-//! The SDK's clients as they are used here: one connection pool, each request sent once, signed where a key is given.
+//! The SDK's clients as they are used here: on our connections, each request sent once, signed where a key is given.
 
 use std::sync::Arc;
 
@@ -6,27 +6,24 @@ use azure_core::http::policies::Policy;
 use azure_core::http::{ClientOptions, RetryOptions, Transport, UserAgentOptions};
 use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions};
 
+use super::connections::Connections;
 use super::settings::{AzureSettings, Credential};
 use super::shared_key::SharedKey;
 use crate::env::Env;
-use crate::limits::{AZURE_CONNECT_TIME, AZURE_IDLE_CONNECTION};
 use crate::storage::StorageError;
 
 /// What Azure's logs call this program.
 const APPLICATION: &str = "message-vault";
 
 /// The client that all others are made from.
-pub(super) fn service(settings: &AzureSettings, env: &Env) -> Result<BlobServiceClient, StorageError> {
+pub(super) fn service(
+    settings: &AzureSettings,
+    connections: Arc<Connections>,
+    env: &Env,
+) -> Result<BlobServiceClient, StorageError> {
     let refused = |what: &str, why: &dyn std::fmt::Display| StorageError::Refused(format!("{what}: {why}"));
-    let http = reqwest::Client::builder()
-        .connect_timeout(AZURE_CONNECT_TIME)
-        .pool_idle_timeout(AZURE_IDLE_CONNECTION)
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| refused("there can be no HTTPS client", &error))?;
     let mut client_options = ClientOptions {
-        transport: Some(Transport::new(Arc::new(http))),
+        transport: Some(Transport::new(connections)),
         // The log sends again by itself, and must know of each request that was sent.
         retry: RetryOptions::none(),
         user_agent: UserAgentOptions { application_id: Some(APPLICATION.to_owned()) },

@@ -1,7 +1,9 @@
 //! One Azure storage account: page blobs, whose sequence number is the fence.
 //!
-//! Each request is sent once and ends within its time limit, its answer's body included; whoever wants it sent again
-//! sends it again. Nothing is remembered between requests but connections and tokens.
+//! Each request ends within its time limit, its answer's body included; whoever wants it sent again then sends it again.
+//! One that may be carried out twice is sent again here as well, beside the first and on new connections, while no answer
+//! comes ([`twice`](super::twice)). Nothing is remembered between requests but connections, tokens, and
+//! under which ids leases may be held that nobody knows of.
 //!
 //! | module | subject |
 //! |---|---|
@@ -11,6 +13,7 @@
 //! | `account` | whether the account can hold a vault at all |
 //! | `errors` | what an answer means |
 //! | `client` | the SDK's clients |
+//! | `connections` | what requests go out on, and when that is left behind |
 //! | `shared_key` | signing with an account key |
 //! | `sas` | leave to read one container directly |
 //! | `settings` | which account and which way in, from the environment |
@@ -19,19 +22,24 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobServiceClient};
 use vault_format::names::ContainerName;
 
+use self::connections::Connections;
 use self::errors::Asked;
+use self::leases::UnsureLeases;
 use self::sas::Signer;
+use super::twice::twice;
 use super::{BlobName, ETag, StorageError};
 use crate::env::Env;
 
 mod account;
 mod client;
 mod connection_string;
+mod connections;
 mod credentials;
 mod errors;
 mod leases;
@@ -49,6 +57,8 @@ pub use settings::{AccountAddress, AzureSettings, from_environment, from_environ
 pub struct AzureStorage {
     account: AccountAddress,
     service: BlobServiceClient,
+    connections: Arc<Connections>,
+    unsure: UnsureLeases,
     signer: Signer,
     env: Env,
 }
@@ -66,9 +76,11 @@ impl AzureStorage {
     ///
     /// `Refused` where the system's certificates or the identity's settings cannot be used.
     pub fn connect(settings: AzureSettings, env: &Env) -> Result<Self, StorageError> {
-        let service = client::service(&settings, env)?;
+        let connections = Arc::new(Connections::new()?);
+        let service = client::service(&settings, Arc::clone(&connections), env)?;
         let signer = Signer::of(&settings.credential);
-        Ok(Self { account: settings.account, service, signer, env: env.clone() })
+        let (unsure, env) = (UnsureLeases::default(), env.clone());
+        Ok(Self { account: settings.account, service, connections, unsure, signer, env })
     }
 
     /// The account's name.
@@ -100,11 +112,30 @@ impl AzureStorage {
         limit: Duration,
         request: impl Future<Output = azure_core::Result<T>>,
     ) -> Result<T, StorageError> {
+        let age = self.connections.age();
         // The SDK's futures are large.
         match self.env.timeout(limit, Box::pin(request)).await {
             Ok(answer) => answer.map_err(|error| errors::meaning(&error, asked)),
-            Err(_) => Err(StorageError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => {
+                self.connections.leave(age);
+                Err(StorageError::Unavailable(format!("no answer within {} s", limit.as_secs())))
+            }
         }
+    }
+
+    /// Waits for a request that may be carried out twice and moves so many bytes: while there is no answer it is sent again,
+    /// on new connections.
+    async fn ask_again<T, F>(&self, bytes: usize, request: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, StorageError>>,
+    {
+        let mut age = self.connections.age();
+        let anew = || {
+            tracing::debug!("there is no answer yet: the request is sent again on a new connection");
+            self.connections.leave(age);
+            age = self.connections.age();
+        };
+        twice(&self.env, bytes, anew, request).await
     }
 }
 

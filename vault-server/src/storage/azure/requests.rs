@@ -22,7 +22,7 @@ use vault_format::names::ContainerName;
 
 use super::errors::Asked;
 use super::{AzureStorage, etag, present, quoted};
-use crate::limits::{AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
+use crate::limits::{AZURE_BEAT_TIME, AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
 use crate::storage::arguments::{
     check_create, check_name, check_pages, check_put, check_read, check_sequence_number, not_a_block_blob,
 };
@@ -32,6 +32,9 @@ use crate::storage::{
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
+
+/// What a listing is taken to move: it may go through a whole blob, or through all containers.
+const LISTED: usize = 4 << 20;
 
 /// How long a request may take that moves so many bytes.
 fn time_for(bytes: usize) -> Duration {
@@ -66,7 +69,8 @@ fn check_metadata(metadata: &Metadata) -> Result<(), StorageError> {
 impl AzureStorage {
     pub(super) async fn blob_properties(&self, blob: &BlobName) -> Result<BlobProperties, StorageError> {
         let client = self.blob(blob);
-        let answer = self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None)).await?;
+        let request = || self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None));
+        let answer = self.ask_again(0, request).await?;
         let number = answer.blob_sequence_number().ok().flatten().unwrap_or_default();
         Ok(BlobProperties {
             bytes: present(answer.content_length(), "length")?,
@@ -78,7 +82,8 @@ impl AzureStorage {
     /// Refuses what Azurite, and nobody promises that not Azure, would do: put a block blob in a page blob's place.
     async fn check_no_page_blob(&self, blob: &BlobName) -> Result<(), StorageError> {
         let client = self.blob(blob);
-        match self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None)).await {
+        let request = || self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None));
+        match self.ask_again(0, request).await {
             Ok(answer) if answer.headers().get_optional_str(&BLOB_TYPE) == Some("PageBlob") => {
                 Err(not_a_block_blob(blob))
             }
@@ -103,7 +108,8 @@ impl Storage for AzureStorage {
 
     async fn container_metadata(&self, name: &ContainerName) -> Result<Metadata, StorageError> {
         let client = self.container(name);
-        let answer = self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None)).await?;
+        let request = || self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None));
+        let answer = self.ask_again(0, request).await?;
         present(answer.metadata().map(Some), "metadata").map(|metadata| metadata.into_iter().collect())
     }
 
@@ -129,7 +135,7 @@ impl Storage for AzureStorage {
     }
 
     async fn list_containers(&self, prefix: &str) -> Result<Vec<ContainerEntry>, StorageError> {
-        self.all_containers(prefix).await
+        self.ask_again(LISTED, || self.all_containers(prefix)).await
     }
 
     async fn create_page_blob(
@@ -169,16 +175,26 @@ impl Storage for AzureStorage {
         let range = check_put(position, bytes.len())?;
         // Azure's CRC-64 is the one of NVMe, sent with its lowest byte first.
         let checksum = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes);
-        let options = PageBlobClientUploadPagesOptions {
-            if_sequence_number_equal_to: Some(signed(fence)?),
-            lease_id: lease.map(|lease| lease.0.clone()),
-            transactional_content_crc64: Some(checksum.to_le_bytes().to_vec()),
-            ..Default::default()
-        };
-        let limit = time_for(bytes.len());
+        let fence = signed(fence)?;
+        let limit = if lease.is_some() { AZURE_BEAT_TIME } else { time_for(bytes.len()) };
         let client = self.blob(blob).page_blob_client();
-        let request = client.upload_pages(bytes.into(), range.end - range.start, range.into(), Some(options));
-        self.ask(limit, request).await.map(|_| ())
+        let request = || {
+            let options = PageBlobClientUploadPagesOptions {
+                if_sequence_number_equal_to: Some(fence),
+                lease_id: lease.map(|lease| lease.0.clone()),
+                transactional_content_crc64: Some(checksum.to_le_bytes().to_vec()),
+                ..Default::default()
+            };
+            let (body, range) = (bytes.clone().into(), range.clone());
+            self.ask(limit, client.upload_pages(body, range.end - range.start, range.into(), Some(options)))
+        };
+        let stored = match lease {
+            // What stands at a place of a segment never changes under one fence, so that a copy may land at any time.
+            None => self.ask_again(bytes.len(), request).await,
+            // The leader's page does change, and a copy that landed late would take the change back.
+            Some(_) => request().await,
+        };
+        stored.map(|_| ())
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
@@ -189,7 +205,8 @@ impl Storage for AzureStorage {
         };
         let client = self.blob(blob).page_blob_client();
         let request = client.clear_pages(range.into(), Some(options));
-        self.ask(AZURE_LARGE_REQUEST_TIME, request).await.map(|_| ())
+        // Never sent twice: a copy that landed late would wipe out what was written since.
+        self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
     }
 
     async fn read(&self, blob: &BlobName, range: Range<u64>) -> Result<BlobRead, StorageError> {
@@ -198,15 +215,15 @@ impl Storage for AzureStorage {
             .ok()
             .and_then(NonZero::new)
             .ok_or_else(|| StorageError::Refused(format!("{range:?} is too long for one read")))?;
-        let options = BlobClientDownloadOptions {
-            // One request: the SDK would read the parts of a longer range one by one, all in the first one's state.
-            partition_size: Some(wanted),
-            parallel: Some(NonZero::<usize>::MIN),
-            range: Some(range.clone().into()),
-            ..Default::default()
-        };
         let client = self.blob(blob);
-        let request = async {
+        let read = async || {
+            let options = BlobClientDownloadOptions {
+                // One request: the SDK would read the parts of a longer range one by one, all in the first one's state.
+                partition_size: Some(wanted),
+                parallel: Some(NonZero::<usize>::MIN),
+                range: Some(range.clone().into()),
+                ..Default::default()
+            };
             let mut answer = client.download(Some(options)).await?;
             let mut bytes = BytesMut::with_capacity(wanted.get());
             while let Some(piece) = answer.body.try_next().await? {
@@ -217,7 +234,8 @@ impl Storage for AzureStorage {
             }
             Ok((answer.properties, bytes.freeze()))
         };
-        let (properties, bytes) = self.ask(time_for(wanted.get()), request).await?;
+        let request = || self.ask(time_for(wanted.get()), read());
+        let (properties, bytes) = self.ask_again(wanted.get(), request).await?;
         if bytes.len() != wanted.get() {
             return Err(StorageError::Refused(format!("{range:?} is not inside the blob {blob}")));
         }
@@ -229,17 +247,21 @@ impl Storage for AzureStorage {
     }
 
     async fn page_ranges(&self, blob: &BlobName, range: Range<u64>) -> Result<Vec<Range<u64>>, StorageError> {
-        self.written_ranges(blob, range).await
+        self.ask_again(LISTED, || self.written_ranges(blob, range.clone())).await
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        let options = PageBlobClientSetSequenceNumberOptions {
-            blob_sequence_number: Some(signed(at_least)?),
-            ..Default::default()
-        };
+        let number = signed(at_least)?;
         let client = self.blob(blob).page_blob_client();
-        let request = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
-        let answer = self.ask(AZURE_SMALL_REQUEST_TIME, request).await?;
+        let request = || {
+            let options = PageBlobClientSetSequenceNumberOptions {
+                blob_sequence_number: Some(number),
+                ..Default::default()
+            };
+            let raised = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
+            self.ask(AZURE_SMALL_REQUEST_TIME, raised)
+        };
+        let answer = self.ask_again(0, request).await?;
         unsigned(present(answer.blob_sequence_number(), "sequence number")?)
     }
 
@@ -264,14 +286,16 @@ impl Storage for AzureStorage {
     async fn put_block_blob(&self, blob: &BlobName, bytes: Bytes) -> Result<(), StorageError> {
         check_name(blob)?;
         self.check_no_page_blob(blob).await?;
-        let options = BlockBlobClientUploadOptions {
-            // One request, however long.
-            partition_size: Some(NonZero::new(bytes.len() as u64).unwrap_or(NonZero::<u64>::MIN)),
-            ..Default::default()
-        };
         let client = self.blob(blob).block_blob_client();
-        let request = client.upload(bytes.into(), Some(options));
-        self.ask(AZURE_LARGE_REQUEST_TIME, request).await.map(|_| ())
+        let request = || {
+            let options = BlockBlobClientUploadOptions {
+                // One request, however long.
+                partition_size: Some(NonZero::new(bytes.len() as u64).unwrap_or(NonZero::<u64>::MIN)),
+                ..Default::default()
+            };
+            self.ask(AZURE_LARGE_REQUEST_TIME, client.upload(bytes.clone().into(), Some(options)))
+        };
+        self.ask_again(bytes.len(), request).await.map(|_| ())
     }
 
     async fn list_blobs(
@@ -279,7 +303,7 @@ impl Storage for AzureStorage {
         container: &ContainerName,
         prefix: &str,
     ) -> Result<Vec<BlobEntry>, StorageError> {
-        self.all_blobs(container, prefix).await
+        self.ask_again(LISTED, || self.all_blobs(container, prefix)).await
     }
 
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError> {
@@ -300,7 +324,7 @@ impl Storage for AzureStorage {
     }
 
     async fn renew_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
-        self.renew(target, lease).await
+        self.ask_again(0, || self.renew(target, lease)).await
     }
 
     async fn release_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {
