@@ -14,8 +14,11 @@ pub enum Making {
     Due,
     /// It is on its way.
     Sent,
-    /// The blob is there already: it is claimed, and must be blank.
-    Exists,
+    /// The blob is there, made by this request or an earlier one: `leader` is looked at, so that one who was deposed does
+    /// not claim what was made late.
+    There,
+    /// It is to be claimed, and must be blank.
+    Proven,
     /// `leader` has still to be looked at: one who was deposed meanwhile may have made a segment that its successor knows
     /// nothing of.
     Made,
@@ -38,16 +41,29 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name, making: Making,
             set(state, name, Making::Sent);
         }
         Making::Sent => unreachable!("the answer makes it go on"),
-        Making::Exists => match state.storage.claim(base, term) {
-            // It was there a moment ago.
-            None => state.hold_back(protocol, name),
+        Making::There
+            if state.storage.leader == term
+                || protocol.lacks(Mutation::ClaimUnproven)
+                || protocol.lacks(Mutation::NoLookAfterMaking) =>
+        {
+            set(state, name, Making::Proven);
+        }
+        Making::There => state.end_term(protocol, name),
+        Making::Proven => match state.storage.claim(base, term) {
+            // It was there a moment ago, and somebody has taken it for a leftover.
+            None if state.storage.leader == term => set(state, name, Making::Due),
+            None => state.end_term(protocol, name),
             Some(number) if number > term => state.end_term(protocol, name),
             Some(_) if !state.storage.segment(base).is_some_and(|segment| segment.is_blank()) => {
                 state.hold_back(protocol, name);
             }
             Some(_) => set(state, name, Making::Made),
         },
-        Making::Made if state.storage.leader == term || protocol.lacks(Mutation::NoLookAfterMaking) => {
+        Making::Made
+            if state.storage.leader == term
+                || protocol.lacks(Mutation::NoLookAfterMaking)
+                || protocol.lacks(Mutation::UseUnproven) =>
+        {
             match &mut state.servers[name] {
                 Server::Recovers(recovery) => recovery.enter_made(base),
                 _ => leading::enter(state, name, base),
@@ -60,8 +76,7 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name, making: Making,
 /// The answer to the request that makes it.
 pub fn hear(state: &mut State, protocol: &Protocol, name: Name, _base: Offset, answer: Answer) {
     match answer {
-        Answer::Done => set(state, name, Making::Made),
-        Answer::Exists => set(state, name, Making::Exists),
+        Answer::Done | Answer::Exists => set(state, name, Making::There),
         Answer::Refused | Answer::Missing => state.end_term(protocol, name),
     }
 }

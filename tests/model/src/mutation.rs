@@ -60,10 +60,18 @@ mutations! {
     EarlyRollOver,
     /// `leader` is not looked at after a segment was made.
     NoLookAfterMaking,
+    /// It is looked at when the segment is claimed, and not before.
+    ClaimUnproven,
+    /// It is looked at before the segment is claimed, and not again.
+    UseUnproven,
+    /// A follower does not notice that the segment at whose end it waits was made anew.
+    FollowMadeAnew,
     /// Nor where a recovery has found one that is blank.
     NoLookAtBlank,
-    /// Not a rule but an assumption: that no segment is made which retention has deleted already.
-    NoLateCreate,
+    /// A segment is made with the term as its number, so that one that is made late looks like one that was used.
+    MadeAsUsed,
+    /// A leftover is deleted without a look whether it is still blank.
+    LeftoverUnseen,
     /// A new leader does not claim the oldest segment.
     NoGuardOfOldest,
     /// A segment is deleted without a look at `leader`.

@@ -11,6 +11,8 @@
 use std::fmt;
 
 use crate::batch::{Batch, Kind};
+use crate::mutation::Mutation;
+use crate::state::Protocol;
 use crate::storage::{Answer, Storage};
 use crate::{Message, Name, Offset, Position, Term};
 
@@ -35,7 +37,7 @@ pub enum What {
         /// The number that was read.
         if_number: Term,
     },
-    /// Make a segment whose number is the term.
+    /// Make a segment whose number is 0: nobody uses it yet.
     Create {
         /// The segment.
         base: Offset,
@@ -60,23 +62,29 @@ pub enum What {
         base: Offset,
         /// Its number when it was looked at.
         if_number: Term,
-        /// Whether it is a leftover, not the oldest.
+        /// Whether it is a leftover, which must be blank, and not the oldest.
         leftover: bool,
     },
 }
 
 impl Request {
     /// Carries it out. `fenced`: conditions are looked at.
-    pub fn carry_out(&self, storage: &mut Storage, fenced: bool, pages: u8) -> Answer {
+    pub fn carry_out(&self, storage: &mut Storage, protocol: &Protocol, fenced: bool) -> Answer {
         let term = fenced.then_some(self.term);
         match &self.what {
             What::SetTerm { if_number } => {
                 storage.set_leader(self.term, fenced.then_some(*if_number), self.from)
             }
-            What::Create { base } => storage.create(*base, self.term, pages),
+            What::Create { base } => {
+                let number = if protocol.lacks(Mutation::MadeAsUsed) { self.term } else { 0 };
+                storage.create(*base, number, protocol.bounds.pages)
+            }
             What::Put { base, batches } => storage.put(*base, batches, term, |_| true),
             What::Clear { base, from } => storage.clear(*base, *from, term),
-            What::Delete { base, if_number, .. } => storage.delete(*base, fenced.then_some(*if_number)),
+            What::Delete { base, if_number, leftover } => {
+                let blank = *leftover && !protocol.lacks(Mutation::LeftoverUnseen);
+                storage.delete(*base, fenced.then_some(*if_number), blank)
+            }
         }
     }
 

@@ -113,7 +113,7 @@ fn witnesses(bounds: &Bounds) -> Vec<Property<Protocol>> {
             state.noted.seen.repeated
         }));
     }
-    if bounds.pages == 3 || bounds.retention {
+    if (bounds.pages == 3 || bounds.retention) && bounds.messages > 1 {
         some.push(Property::sometimes("a second segment holds messages", |_, state: &State| {
             state.storage.segments.last().is_some_and(|last| {
                 last.base > 0 && state.log().iter().any(|(offset, _)| *offset >= last.base)
@@ -137,9 +137,11 @@ fn witnesses(bounds: &Bounds) -> Vec<Property<Protocol>> {
         some.push(Property::sometimes("a segment is deleted", |_, state: &State| {
             !state.noted.deleted.is_empty()
         }));
-        some.push(Property::sometimes("retention overtakes the follower", |_, state: &State| {
-            state.noted.seen.reader_overtaken
-        }));
+        if bounds.reader {
+            some.push(Property::sometimes("retention overtakes the follower", |_, state: &State| {
+                state.noted.seen.reader_overtaken
+            }));
+        }
     }
     if bounds.damages > 0 {
         some.push(Property::sometimes("damage is reported", |_, state: &State| state.noted.held_back));

@@ -2,6 +2,7 @@
 //! it may ever turn out to be otherwise.
 
 use crate::batch::{Chain, Kind, evidence};
+use crate::mutation::Mutation;
 use crate::network::messages;
 use crate::state::{Protocol, State};
 use crate::{Message, Offset};
@@ -43,6 +44,11 @@ pub fn ask(state: &mut State) {
 pub fn read(state: &mut State, protocol: &Protocol) {
     let Some(place) = state.reader.place else { return begin(state) };
     let Some(segment) = state.storage.segment(place.base) else { return begin(state) };
+    // What was read there is deleted: this one was made since, by a request that came late.
+    let is_followed = state.storage.segments.last().is_some_and(|last| last.base > place.base);
+    if segment.is_unused() && is_followed && !protocol.lacks(Mutation::FollowMadeAnew) {
+        return begin(state);
+    }
     if place.sealed {
         let next = place.chain.next;
         let exists = state.storage.segment(next).is_some();

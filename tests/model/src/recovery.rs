@@ -106,6 +106,12 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name) {
             }
         }
         Step::Pick => {
+            // In front stands what was made by a request that arrived after retention had deleted that very segment.
+            let unused =
+                |base: &Offset| state.storage.segment(*base).is_some_and(|segment| segment.is_unused());
+            let last = recovery.listed.len() - 1;
+            let late = recovery.listed[..last].iter().take_while(|base| unused(base)).count();
+            recovery.listed.drain(..late);
             let is_written =
                 |base: &Offset| state.storage.segment(*base).is_some_and(|segment| !segment.is_blank());
             let newest = recovery.listed.len() - 1;
@@ -140,8 +146,11 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name) {
         },
         Step::Leftovers => match recovery.listed.get(recovery.at + 1).copied() {
             None => recovery.step = Step::Guard,
-            Some(base) => match state.storage.segment(base).map(|segment| segment.number) {
-                Some(if_number) => {
+            Some(base) => match state.storage.segment(base).map(|it| (it.number, it.is_blank())) {
+                Some((_, false)) if !protocol.lacks(Mutation::LeftoverUnseen) => {
+                    recovery = Recovery::new(recovery.term);
+                }
+                Some((if_number, _)) => {
                     state.send(name, recovery.term, What::Delete { base, if_number, leftover: true });
                     recovery.step = Step::DeletingLeftover;
                 }
@@ -193,7 +202,6 @@ fn look(state: &mut State, protocol: &Protocol, name: Name, recovery: &mut Recov
         let again = protocol.rules().scan(pages, chain);
         return (again.chain.position > chain.position).then_some(Step::Scan);
     }
-    state.noted.cut_off |= state.is_provably_damaged(base, chain.position);
     if matches!(protocol.mutation, Some(Mutation::NoClear | Mutation::NoClearNoFenceOrder)) {
         return Some(Step::Leftovers);
     }
@@ -224,6 +232,14 @@ pub fn leftover_deleted(state: &mut State, name: Name, answer: Answer) {
 fn guard(state: &mut State, protocol: &Protocol, name: Name, mut recovery: Recovery) {
     let guards = protocol.bounds.retention && !protocol.lacks(Mutation::NoGuardOfOldest);
     if guards && recovery.listed.len() > 1 {
+        // What was deleted since the list was made may have been made anew by a request that came late.
+        let made_anew = state.storage.segment(recovery.listed[0]).is_some_and(|segment| segment.is_unused());
+        if made_anew {
+            recovery.listed.remove(0);
+            recovery.at -= 1;
+            state.servers[name] = Server::Recovers(recovery);
+            return;
+        }
         match state.storage.claim(recovery.listed[0], recovery.term) {
             None => {
                 recovery.listed.remove(0);

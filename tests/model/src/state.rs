@@ -177,11 +177,11 @@ impl State {
         }
     }
 
-    /// The oldest segment that counts: one that nobody has written to holds nothing.
+    /// The oldest segment that counts: one in front of others that nobody has used is none.
     #[must_use]
     pub fn oldest(&self) -> Option<Offset> {
         let mut segments = self.storage.segments.iter();
-        segments.find(|segment| !segment.is_blank()).or(self.storage.segments.last()).map(|it| it.base)
+        segments.find(|segment| !segment.is_unused()).or(self.storage.segments.last()).map(|it| it.base)
     }
 
     /// The log as the format defines it: what was deleted, and what a scan finds from the oldest segment on.
@@ -262,21 +262,21 @@ impl State {
             What::SetTerm { .. } => protocol.lacks(Mutation::UnconditionalTerm),
             What::Delete { .. } | What::Create { .. } => false,
         };
-        if let What::Create { base } = request.what
-            && usize::from(base) < self.noted.deleted.len()
-            && !protocol.lacks(Mutation::NoLateCreate)
-        {
-            return Answer::Refused;
-        }
         let (before, oldest) = (self.storage.clone(), self.oldest());
         let contents = self.log();
-        let answer = request.carry_out(&mut self.storage, fenced, protocol.bounds.pages);
+        let cuts_off =
+            matches!(request.what, What::Clear { base, from } if self.is_provably_damaged(base, from));
+        let answer = request.carry_out(&mut self.storage, protocol, fenced);
         let changed = self.storage != before;
         match request.what {
             What::SetTerm { .. } => {}
             // A segment that nobody has written to counts for nobody.
             What::Create { .. } => {}
             _ => self.noted.landed_late |= changed && request.term < self.noted.in_charge,
+        }
+        if let (What::Delete { base, leftover: true, .. }, Answer::Done) = (&request.what, answer) {
+            // What somebody has written to is no leftover, whatever has become of the seal in front of it.
+            self.noted.cut_off |= before.segment(*base).is_some_and(|segment| !segment.is_blank());
         }
         if let (What::Delete { base, .. }, Answer::Done) = (&request.what, answer) {
             let next = self.oldest().unwrap_or(Offset::MAX);
@@ -286,6 +286,7 @@ impl State {
             }
         }
         if let (What::Clear { .. }, true) = (&request.what, changed) {
+            self.noted.cut_off |= cuts_off;
             self.noted.seen.cleared = true;
         }
         answer

@@ -1,8 +1,8 @@
 //! A storage account: what the backends' contract says, no more. Each operation is one atomic step, condition and change
 //! together.
 //!
-//! An ETag is modelled by the sequence number alone: it changes when that does. Real ones change more often, so that more
-//! is refused.
+//! An ETag is modelled by the sequence number, and of what was seen blank by its being blank: it changes when these do. Real
+//! ones change more often, so that more is refused.
 
 use crate::batch::{Batch, Page};
 use crate::{Name, Offset, Position, Term};
@@ -38,6 +38,12 @@ impl Segment {
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.pages.iter().all(|page| *page == Page::Blank)
+    }
+
+    /// Whether nobody has ever used it: it was made, and neither claimed nor written to.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.number == 0 && self.is_blank()
     }
 }
 
@@ -120,12 +126,13 @@ impl Storage {
         Answer::Done
     }
 
-    /// Delete Blob with `If-Match`.
-    pub fn delete(&mut self, base: Offset, if_number: Option<Term>) -> Answer {
+    /// Delete Blob with `If-Match`, in the state with this number, or where it must be blank as well.
+    pub fn delete(&mut self, base: Offset, if_number: Option<Term>, if_blank: bool) -> Answer {
         let Some(at) = self.segments.iter().position(|segment| segment.base == base) else {
             return Answer::Missing;
         };
-        if if_number.is_some_and(|number| self.segments[at].number != number) {
+        let segment = &self.segments[at];
+        if if_number.is_some_and(|number| segment.number != number) || (if_blank && !segment.is_blank()) {
             return Answer::Refused;
         }
         self.segments.remove(at);

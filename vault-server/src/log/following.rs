@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use vault_format::chain::Chain;
 use vault_format::header::Kind;
-use vault_format::ids::Position;
+use vault_format::ids::{Position, Term};
 use vault_format::limits::PAGE_BYTES;
 
 use crate::limits::{FOLLOW_READ_BYTES, FOLLOWED_LIST_MAY_BE_OLD, OVERTAKEN_TRIES};
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::fresh::Fresh;
+use crate::log::making::list;
 use crate::log::reader::Reader;
 use crate::log::recover::{Purpose, RecoverError, Recovered, committed_beyond, corrupt, recover};
 use crate::log::retention::overtaken::forget_deleted;
@@ -61,6 +62,8 @@ enum Step {
     Sealed,
     /// Nothing, or nothing yet.
     Tail,
+    /// Nothing, in a segment that nobody uses: it is new, or was made anew by a request that came late.
+    Unused,
     /// No valid batch, although something is written there or behind: what it means takes a closer look.
     Doubtful,
 }
@@ -109,7 +112,7 @@ impl Follower {
 
     /// The segment with the tail is gone. Where retention has overtaken this server there are newer ones.
     async fn look_for_newer(&self, reader: &Reader) -> Result<(), Unusable> {
-        let (listed, tail) = (reader.store.segments().await?, reader.tail());
+        let (listed, tail) = (list(&reader.store).await?.segments, reader.tail());
         let is_newer = listed.first().is_some_and(|first| first.base > tail.segment);
         if is_newer { self.look_closely(reader).await } else { Err(Unusable::NotFound) }
     }
@@ -135,6 +138,12 @@ impl Follower {
                     self.sealed.store(true, Ordering::Release);
                 }
                 Step::Tail => return Ok(()),
+                Step::Unused => {
+                    // A segment that others follow was used: what was read of it is deleted.
+                    let newest = list(&reader.store).await?.segments.last().map(|newest| newest.base);
+                    let is_followed = newest.is_some_and(|newest| newest > segment.base);
+                    return if is_followed { self.look_closely(reader).await } else { Ok(()) };
+                }
                 Step::Doubtful => return self.look_closely(reader).await,
             }
         }
@@ -179,13 +188,13 @@ impl Follower {
             };
         };
         let next = reader.tail().chain.next_offset;
-        let mut listed = store.segments().await?;
+        let mut listed = list(store).await?.segments;
         let leads_on = |listed: &[Segment]| {
             listed.iter().find(|segment| segment.base > known.base).is_none_or(|later| later.base == next)
         };
         if !leads_on(&listed) {
             // Retention may have been at work while the list was made.
-            listed = store.segments().await?;
+            listed = list(store).await?.segments;
         }
         if !listed.iter().any(|segment| segment.base == known.base) {
             return Err(Unusable::NotFound);
@@ -230,6 +239,7 @@ impl Follower {
         // Writes on their way may land in any order. Only one that says that this place was committed is evidence.
         Ok(match committed_beyond(rest, start, &store.id, start, read.sequence_number) {
             Some(_) => Step::Doubtful,
+            None if read.sequence_number == Term::ZERO => Step::Unused,
             None => Step::Tail,
         })
     }

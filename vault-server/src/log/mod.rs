@@ -14,6 +14,7 @@
 //! | `asked` | listings that somebody asks for |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
+//! | `making` | making segments; telling those that nobody uses |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
 //! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
 //! | `steady` | a wall clock that does not jump ahead. Pure |
@@ -29,6 +30,7 @@ pub mod error;
 mod following;
 mod fresh;
 pub mod inspect;
+mod making;
 mod meta;
 mod put_sender;
 pub mod rate;

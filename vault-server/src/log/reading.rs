@@ -31,7 +31,10 @@ macro_rules! bounded {
         loop {
             let first = $reader.first_offset();
             match $reader.patiently($read).await {
-                Err(ReadError::Unusable(Unusable::NotFound)) if $reader.is_overtaken(first).await => {
+                // What was deleted may be there again, blank, made by a request that came late.
+                Err(ReadError::Unusable(
+                    Unusable::NotFound | Unusable::Fault(StreamFault::Corrupt { .. }),
+                )) if $reader.is_overtaken(first).await => {
                     if clock.monotonic() >= end {
                         break Err(Unusable::TimedOut.into());
                     }

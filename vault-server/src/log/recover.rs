@@ -15,12 +15,13 @@ use vault_format::limits::{BLOCK_BYTES, PAGE_BYTES};
 use vault_format::names::SegmentName;
 use vault_format::producers::Producers;
 
-use crate::limits::ASIDES_KEPT;
+use crate::limits::{ASIDES_KEPT, OVERTAKEN_TRIES};
 use crate::log::error::{StreamFault, Unusable};
+use crate::log::making::{Listed, create_segment, delete_leftovers, is_blank, list};
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
 use crate::log::scan::{ScanEnd, Scanned, scan, scan_start};
-use crate::log::store::{Head, Segment, Store};
+use crate::log::store::{Segment, Store};
 use crate::storage::{BlobName, StorageError};
 
 /// A stream as recovery leaves it.
@@ -82,13 +83,34 @@ pub(crate) async fn recover(
     purpose: Purpose<'_>,
     begun: bool,
 ) -> Result<Recovered, RecoverError> {
-    let listed = store.segments().await?;
+    let mut tries = 0..OVERTAKEN_TRIES;
+    loop {
+        match attempt(store, purpose, begun).await {
+            Ok(None) => {}
+            // A deletion that an earlier leader had on its way has landed since the segments were listed.
+            Err(RecoverError::Unusable(Unusable::NotFound))
+                if matches!(purpose, Purpose::Lead { .. })
+                    && store.segments().await.is_ok()
+                    && tries.next().is_some() => {}
+            Ok(Some(recovered)) => return Ok(recovered),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The same, once. `None` where what was taken for a leftover is none: then everything is looked at again.
+async fn attempt(
+    store: &Store,
+    purpose: Purpose<'_>,
+    begun: bool,
+) -> Result<Option<Recovered>, RecoverError> {
+    let Listed { segments: listed, late } = list(store).await?;
     let Some(mut index) = last_in_use(store, &listed).await? else {
         if begun {
             let missing = "the stream has begun, but it has no segment".to_owned();
             return Err(Unusable::from(StreamFault::DataMissing(missing)).into());
         }
-        return Ok(Recovered {
+        return Ok(Some(Recovered {
             segments: Vec::new(),
             chain: Chain::at_segment_start(store.id, Offset::ZERO),
             recorded: Position::ZERO,
@@ -96,7 +118,7 @@ pub(crate) async fn recover(
             sealed: false,
             producers: Producers::default(),
             fault: None,
-        });
+        }));
     };
     let mut segments = listed;
     loop {
@@ -131,7 +153,8 @@ pub(crate) async fn recover(
                 }
                 Err((before, fault)) => {
                     segments.truncate(index);
-                    return Ok(recovered(segments, Scanned { chain: before.chain, ..scanned }, Some(fault)));
+                    let scanned = Scanned { chain: before.chain, ..scanned };
+                    return Ok(Some(recovered(segments, scanned, Some(fault))));
                 }
             }
         }
@@ -157,7 +180,7 @@ pub(crate) async fn recover(
                     continue;
                 }
                 segments.truncate(index + 1);
-                return Ok(recovered(segments, scanned, None));
+                return Ok(Some(recovered(segments, scanned, None)));
             }
             ScanEnd::Tail(_) if !segment.is_whole() => {
                 let detail = format!("the segment was cut off, {} bytes are left", segment.bytes);
@@ -179,13 +202,15 @@ pub(crate) async fn recover(
         };
         if fault.is_some() {
             segments.truncate(index + 1);
-            return Ok(recovered(segments, scanned, fault));
+            return Ok(Some(recovered(segments, scanned, fault)));
         }
         let leftovers = segments.split_off(index + 1);
-        if let Purpose::Lead { .. } = purpose {
-            delete_leftovers(store, &leftovers).await?;
+        if let Purpose::Lead { .. } = purpose
+            && !(delete_leftovers(store, &leftovers).await? && delete_leftovers(store, &late).await?)
+        {
+            return Ok(None);
         }
-        return Ok(recovered(segments, scanned, None));
+        return Ok(Some(recovered(segments, scanned, None)));
     }
 }
 
@@ -209,14 +234,7 @@ async fn last_in_use(store: &Store, segments: &[Segment]) -> Result<Option<usize
     Ok(segments.len().checked_sub(1))
 }
 
-/// Whether no page of a segment is written.
-pub(crate) async fn is_blank(store: &Store, segment: &Segment) -> Result<bool, Unusable> {
-    if !segment.is_whole() || store.head(segment, 0).await? != Head::Absent {
-        return Ok(false);
-    }
-    Ok(pages(store, segment, 0..segment.bytes).await?.is_empty())
-}
-
+/// The pages of a segment that may hold something.
 pub(crate) async fn pages(
     store: &Store,
     segment: &Segment,
@@ -235,6 +253,10 @@ pub(crate) async fn claim(store: &Store, reign: &Reign, segment: &Segment) -> Re
         Ok(term) if term == reign.term => Ok(()),
         Ok(higher) => Err(RecoverError::Reign(ReignEnd::Outrun(Some(higher)))),
         Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => {
+            Err(RecoverError::Reign(ReignEnd::Outrun(None)))
+        }
+        // A successor's retention may have deleted it, or its recovery taken it for a leftover.
+        Err(StorageError::NotFound) if !reign.in_force(&store.storage, &store.env, None).await? => {
             Err(RecoverError::Reign(ReignEnd::Outrun(None)))
         }
         Err(error) => Err(error.into()),
@@ -279,61 +301,6 @@ async fn next_segment(
     let made = create_segment(store, reign, base, segment_bytes).await?;
     segments.insert(index + 1, made);
     Ok(true)
-}
-
-/// Makes a segment, blank and fenced with our term. One that a request of ours, or an earlier leader, made and never
-/// wrote to is as good.
-pub(crate) async fn create_segment(
-    store: &Store,
-    reign: &Reign,
-    base: Offset,
-    segment_bytes: u64,
-) -> Result<Segment, RecoverError> {
-    let blob = store.blob(base);
-    let created =
-        until_definite(&store.env, || store.storage.create_page_blob(&blob, segment_bytes, reign.term)).await;
-    let segment = match created {
-        Ok(_) => Segment { base, bytes: segment_bytes },
-        Err(StorageError::AlreadyExists) => {
-            let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
-            let segment = Segment { base, bytes: properties.bytes };
-            claim(store, reign, &segment).await?;
-            let blank = is_blank(store, &segment).await?;
-            // What a successor has written to it meanwhile is not damage.
-            if !blank && !reign.in_force(&store.storage, &store.env, None).await? {
-                return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
-            }
-            if !blank {
-                let detail = "it is written to, but nothing led to it";
-                return Err(Unusable::from(corrupt(&segment, Position::ZERO, detail)).into());
-            }
-            segment
-        }
-        Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => {
-            return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // A leader that was deposed meanwhile could make a segment that its successor knows nothing of.
-    if reign.in_force(&store.storage, &store.env, None).await? {
-        Ok(segment)
-    } else {
-        Err(RecoverError::Reign(ReignEnd::Outrun(None)))
-    }
-}
-
-/// Blank segments behind the last one in use belong to nobody.
-async fn delete_leftovers(store: &Store, leftovers: &[Segment]) -> Result<(), Unusable> {
-    for leftover in leftovers {
-        let blob = store.blob(leftover.base);
-        let properties = until_definite(&store.env, || store.storage.properties(&blob)).await?;
-        tracing::warn!(%blob, "deleting a segment that was made and never written to");
-        match until_definite(&store.env, || store.storage.delete_blob(&blob, Some(&properties.etag))).await {
-            Ok(()) | Err(StorageError::NotFound) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 pub(crate) enum Settled {

@@ -14,7 +14,8 @@ use vault_format::layout::{block_of, block_start};
 use vault_format::limits::{BLOCK_BYTES, MAX_UNCOMPRESSED_BYTES, PAGE_BYTES};
 
 use super::{InspectError, Walk};
-use crate::log::recover::{is_blank, pages};
+use crate::log::making::{is_blank, list};
+use crate::log::recover::pages;
 use crate::log::store::Segment;
 use crate::storage::StorageError;
 
@@ -36,7 +37,7 @@ impl Walk {
                 Err(error) => return Err(error),
             }
         }
-        self.segments = self.stream.store.segments().await?;
+        self.segments = list(&self.stream.store).await?.segments;
         let behind = self.current.map_or(Offset::ZERO, |current| Offset(current.base.0 + 1));
         let least = behind.max(chain.next_offset);
         for next in self.segments.clone().into_iter().filter(|next| next.base >= least) {

@@ -27,6 +27,7 @@ use vault_format::producers::Producers;
 pub use self::walk::{Step, Walk};
 use crate::env::Env;
 use crate::log::error::{StreamFault, Unusable};
+use crate::log::making::list;
 use crate::log::recover::{Purpose, RecoverError, recover};
 use crate::log::retry::until_definite;
 use crate::log::scan::last_head;
@@ -230,13 +231,13 @@ impl StoredStream {
 
     /// The offset of the first message that is kept; `None` where there is no segment.
     pub async fn first_offset(&self) -> Result<Option<Offset>, InspectError> {
-        Ok(self.store.segments().await?.first().map(|segment| segment.base))
+        Ok(list(&self.store).await?.segments.first().map(|segment| segment.base))
     }
 
     /// About how many bytes are written from the segment on that holds `from`: whole blocks, up to the last head of each
     /// segment. Some dozen small requests for each segment.
     pub async fn written_bytes(&self, from: Offset) -> Result<u64, InspectError> {
-        let segments = self.store.segments().await?;
+        let segments = list(&self.store).await?.segments;
         let before = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         let mut sum = 0;
         for segment in &segments[before..] {

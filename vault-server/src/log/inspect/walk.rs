@@ -10,8 +10,9 @@ use vault_format::layout::block_of;
 use super::{Damage, Gap, InspectError, StoredBatch, StoredStream};
 use crate::limits::WINDOW_BLOCKS;
 use crate::log::error::{StreamFault, Unusable};
+use crate::log::making::{is_blank, list};
 use crate::log::meta;
-use crate::log::recover::{Purpose, Settled, is_blank, settle_tail};
+use crate::log::recover::{Purpose, Settled, settle_tail};
 use crate::log::scan::{ScanEnd, Scanned, last_head};
 use crate::log::store::{Head, Segment};
 use crate::storage::StorageError;
@@ -143,7 +144,7 @@ impl Walk {
 
     /// Finds the segment that comes next. `None`: there is none yet, or damage was met.
     async fn enter(&mut self) -> Result<Option<Segment>, InspectError> {
-        self.segments = self.stream.store.segments().await?;
+        self.segments = list(&self.stream.store).await?.segments;
         let Some(before) = self.current else { return self.begin().await };
         let chain = self.chain();
         if let Some(next) = self.segments.iter().find(|next| next.base == chain.next_offset).copied() {
@@ -232,7 +233,7 @@ impl Walk {
     }
 
     async fn segment_is_gone(&mut self, segment: &Segment) -> Result<(), InspectError> {
-        self.segments = self.stream.store.segments().await?;
+        self.segments = list(&self.stream.store).await?.segments;
         let wanted = self.chain().next_offset;
         if self.overtaken_by(wanted).await? {
             let first_offset = self.segments.first().map_or(Offset::ZERO, |first| first.base);
@@ -316,7 +317,11 @@ impl Walk {
             self.meet(segment, format!("the segment was cut off, {} bytes are left", segment.bytes));
             return Ok(Looked::Again);
         }
-        self.segments = self.stream.store.segments().await?;
+        self.segments = list(&self.stream.store).await?.segments;
+        if !self.segments.iter().any(|listed| listed.base == segment.base) {
+            self.segment_is_gone(segment).await?;
+            return Ok(Looked::Again);
+        }
         if let Some(newer) = self.newer_in_use(segment).await? {
             // It may have been sealed since it was read.
             let end = segment.block_end(chain.position);

@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 
 use crate::log::error::Unusable;
+use crate::log::making::{is_unused, list};
 use crate::log::reader::Reader;
 use crate::log::recover::{RecoverError, claim};
 use crate::log::reign::Reign;
@@ -18,7 +19,7 @@ use crate::log::store::{Segment, Store};
 /// Where nothing of what is known is there, or something else is missing as well, nothing is forgotten: that takes a
 /// closer look.
 pub(crate) async fn forget_deleted(reader: &Reader) -> Result<bool, Unusable> {
-    let listed = reader.store.segments().await?;
+    let listed = list(&reader.store).await?.segments;
     let Some(first) = listed.first() else { return Ok(false) };
     let some_are_gone = reader.segments().first().is_some_and(|oldest| oldest.base < first.base);
     if !some_are_gone || !is_trimmed(&reader.store).await? {
@@ -53,6 +54,11 @@ pub(crate) async fn guard_oldest(
     segments: &mut Vec<Segment>,
 ) -> Result<(), RecoverError> {
     while segments.len() > 1 {
+        // What was deleted since the list was made may have been made anew by a request that came late.
+        if is_unused(store, &segments[0]).await? {
+            segments.remove(0);
+            continue;
+        }
         match claim(store, reign, &segments[0]).await {
             // It was deleted a moment ago.
             Err(RecoverError::Unusable(Unusable::NotFound)) => {
