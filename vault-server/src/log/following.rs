@@ -14,11 +14,12 @@ use vault_format::ids::{Position, Term};
 use vault_format::limits::PAGE_BYTES;
 
 use crate::limits::{FOLLOW_READ_BYTES, FOLLOWED_LIST_MAY_BE_OLD, OVERTAKEN_TRIES};
+use crate::log::beyond::committed_beyond;
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::fresh::Fresh;
 use crate::log::making::list;
 use crate::log::reader::Reader;
-use crate::log::recover::{Purpose, RecoverError, Recovered, committed_beyond, corrupt, recover};
+use crate::log::recover::{Purpose, RecoverError, Recovered, corrupt, recover};
 use crate::log::retention::overtaken::forget_deleted;
 use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;

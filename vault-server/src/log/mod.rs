@@ -14,6 +14,7 @@
 //! | `asked` | listings that somebody asks for |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
+//! | `beyond` | what lies beyond the tail: damage, or remains that are cleared |
 //! | `making` | making segments; telling those that nobody uses |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
 //! | `reader`, [`blocks`], `recent`, `store` | finding places; verified batches; the newest puts; block heads |
@@ -23,6 +24,7 @@
 
 mod appender;
 pub(crate) mod asked;
+mod beyond;
 pub mod blocks;
 mod codec;
 pub(crate) mod context;

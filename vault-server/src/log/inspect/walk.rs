@@ -9,10 +9,11 @@ use vault_format::layout::block_of;
 
 use super::{Damage, Gap, InspectError, StoredBatch, StoredStream};
 use crate::limits::WINDOW_BLOCKS;
+use crate::log::beyond::{Settled, settle_tail};
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::making::{is_blank, list};
 use crate::log::meta;
-use crate::log::recover::{Purpose, Settled, settle_tail};
+use crate::log::recover::Purpose;
 use crate::log::scan::{ScanEnd, Scanned, last_head};
 use crate::log::store::{Head, Segment};
 use crate::storage::StorageError;
