@@ -7,6 +7,7 @@ mod compression;
 mod crashes;
 mod damage;
 mod following;
+mod making;
 mod measured;
 mod producers;
 mod retention;

@@ -10,22 +10,22 @@ use crate::log::reading::StreamReader;
 use crate::storage::StorageError;
 use crate::storage::faulty::Fault;
 
-const AGE: Duration = Duration::from_secs(600);
+pub(super) const AGE: Duration = Duration::from_secs(600);
 
 /// A message every 70 s: each gets a segment of its own.
-async fn messages(server: &Server, stream: &Arc<Stream>, range: std::ops::Range<u64>) {
+pub(super) async fn messages(server: &Server, stream: &Arc<Stream>, range: std::ops::Range<u64>) {
     for n in range {
         append(stream, &format!("m{n}"), 10).await.unwrap();
         server.env.clock.sleep(70 * SECOND).await;
     }
 }
 
-async fn following(server: &Server) -> StreamReader {
+pub(super) async fn following(server: &Server) -> StreamReader {
     let stream = server.vault.readable(&server.name("orders")).await.unwrap();
     stream.reader(Freshness::Strong).await.unwrap()
 }
 
-fn below(first_offset: u64) -> ReadError {
+pub(super) fn below(first_offset: u64) -> ReadError {
     ReadError::BelowFirst { first_offset: Offset(first_offset) }
 }
 

@@ -285,3 +285,39 @@ async fn a_strong_read_without_the_blob_of_terms_ends_the_term_and_finds_no_stre
     assert!(matches!(stream.reader(Freshness::Strong).await, Err(Unusable::NoLeader)));
     assert_eq!(server.reign_end().await, crate::log::reign::ReignEnd::Outrun(None));
 }
+
+/// What is stored in the end where a message of a deposed leader is acknowledged while the claim of its successor, which
+/// appends one too, is on its way.
+async fn stored_where_a_claim_is_late() -> Vec<String> {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let new = old.beside(99);
+    let claim = Hold::new();
+    new.faulty.on(Operation::RaiseSequenceNumber).then(Fault::Hold(claim.clone()));
+    new.lead().await;
+    claim.arrived(1).await;
+    append(&stream, "acknowledged", 10).await.unwrap();
+    claim.release().await;
+    append(&new.stream("orders"), "b", 10).await.unwrap();
+    labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_acknowledged_while_a_claim_is_on_its_way_is_kept() {
+    assert_eq!(stored_where_a_claim_is_late().await, ["a", "acknowledged", "b"]);
+}
+
+/// The test before this one notices the mistake.
+#[cfg(feature = "canaries")]
+#[test]
+fn a_scan_before_the_claim_loses_what_is_acknowledged_meanwhile() {
+    // In a thread of its own, so that no other test makes the mistake.
+    let stored = std::thread::spawn(|| {
+        vault_format::canary::Canary::ScanBeforeClaim.switch_on();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(stored_where_a_claim_is_late())
+    });
+    assert_eq!(stored.join().unwrap(), ["a", "b"]);
+}
