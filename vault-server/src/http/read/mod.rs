@@ -44,7 +44,7 @@ use crate::http::read::leave::Leave;
 use crate::http::read::parameters::{Format, From, Parameters, Request};
 use crate::http::read::plan::Plan;
 use crate::http::request::StreamPath;
-use crate::limits::{BEYOND_TAIL_WAIT, OVERTAKEN_TRIES};
+use crate::limits::BEYOND_TAIL_WAIT;
 use crate::log::error::{ReadError, Unusable};
 use crate::log::reading::StreamReader;
 use crate::log::stream::Freshness;
@@ -79,12 +79,16 @@ pub(crate) async fn read(
 ) -> Result<Response<Body>, Problem> {
     let (asked, _) = asked.into_parts();
     let request = Request::parse(&asked.uri, &asked.headers)?;
-    let mut tries = 0..OVERTAKEN_TRIES;
+    let end = app.env.clock.monotonic() + app.vault.patience();
     loop {
         match answer(&app, &name, &request, &asked).await {
-            // Retention has deleted the beginning since it was looked up: it is another one by now.
-            Err(problem)
-                if problem.code() == Code::BelowFirst && moves(&request) && tries.next().is_some() => {}
+            // Retention has deleted the beginning since it was looked up: it is another one by now. It may delete
+            // faster than a read looks, but not for longer than there are segments.
+            Err(problem) if problem.code() == Code::BelowFirst && moves(&request) => {
+                if app.env.clock.monotonic() >= end {
+                    return Err(ReadError::from(Unusable::TimedOut).into());
+                }
+            }
             answered => return answered,
         }
     }

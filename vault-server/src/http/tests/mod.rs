@@ -106,8 +106,16 @@ pub(super) fn idle(auto_create: bool) -> (Server, Election) {
 }
 
 fn idle_with(auto_create: bool, env: Env, access: Arc<Access>) -> (Server, Election) {
-    let storage: Arc<Counted<dyn Storage>> =
-        Arc::new(Counted::new(Arc::new(MemoryStorage::new(env.clone())), &env));
+    idle_on(Arc::new(MemoryStorage::new(env.clone())), auto_create, env, access)
+}
+
+fn idle_on(
+    storage: Arc<dyn Storage>,
+    auto_create: bool,
+    env: Env,
+    access: Arc<Access>,
+) -> (Server, Election) {
+    let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage, &env));
     let options = Options::new(Duration::from_secs(5));
     let prefix = Prefix::new("mv-").unwrap();
     let (vault, over) = Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix, options);

@@ -1,14 +1,23 @@
 //! `retention_seconds` and `max_bytes`, as clients see them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{LINES, Server, TEXT, on_runtime_clock};
+use vault_format::names::{Prefix, SegmentName};
+
+use super::{LINES, Server, TEXT, idle_on, led, on_runtime_clock};
 use crate::access::Access;
+use crate::env::Env;
+use crate::storage::faulty::{Fault, Faulty, Hold};
+use crate::storage::memory::MemoryStorage;
+use crate::storage::operation::Operation;
+use crate::storage::{BlobName, Storage};
 
 const S: &str = "/streams/s/messages";
 const EVENTS: &str = "text/event-stream";
@@ -49,6 +58,48 @@ async fn what_is_deleted_is_gone_and_the_rest_is_there() {
     assert!(empty.values().is_empty());
     assert_eq!(server.append("m4").await, 4);
     assert_eq!(server.get(&format!("{S}?from=earliest")).await.is(200).values(), ["m4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_clamps_begins_at_what_is_kept_however_often_it_is_overtaken() {
+    let env = Env::controlled(1);
+    let memory = Arc::new(MemoryStorage::new(env.clone()));
+    let access = Access::for_everybody(env.clone());
+    let leader = led(idle_on(memory.clone(), true, env.clone(), access.clone())).await;
+    leader.call("PUT", "/streams/s", r#"{"retention_seconds":600}"#).await.is(201);
+    for n in 0..15 {
+        assert_eq!(leader.append(format!("m{n}")).await, n);
+        pause(&leader, 70).await;
+    }
+    let faulty = Arc::new(Faulty::new(Arc::clone(&memory), env.clone(), 1));
+    let (follower, mut election) = idle_on(faulty.clone(), true, env, access);
+    tokio::spawn(async move { election.run(&CancellationToken::new()).await });
+    pause(&follower, 5).await;
+    let prefix = Prefix::new("mv-").unwrap();
+    let container = prefix.container(&prefix.stream("s").unwrap());
+    let mut kept = Vec::new();
+    for entry in memory.list_blobs(&container, "").await.unwrap() {
+        if let Some(segment) = SegmentName::parse(&entry.name) {
+            kept.push((segment.base.0, BlobName { container: container.clone(), name: entry.name }));
+        }
+    }
+    // Whatever the follower takes for the beginning is deleted while it looks there.
+    let (begins, deleted) = (kept[6].0, kept[..6].to_vec());
+    let holds: Vec<_> = deleted.iter().map(|_| Hold::new()).collect();
+    for ((_, blob), hold) in deleted.iter().zip(&holds) {
+        faulty.on(Operation::Read).blob(&blob.name).then(Fault::Hold(hold.clone()));
+    }
+    let retention = tokio::spawn(async move {
+        for ((_, blob), hold) in deleted.iter().zip(holds) {
+            hold.arrived(1).await;
+            memory.delete_blob(blob, None).await.unwrap();
+            hold.release().await;
+        }
+    });
+    let answer = follower.get(&format!("{S}?from=0&clamp=true")).await.is(200);
+    let expected: Vec<_> = (begins..15).map(|n| format!("m{n}")).collect();
+    assert_eq!(answer.values(), expected);
+    retention.await.unwrap();
 }
 
 /// The body of an answer that follows, as it comes.
