@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use vault_format::batch::Batch;
 use vault_format::chain::Chain;
 use vault_format::header::{Header, Kind};
@@ -52,11 +51,6 @@ const STRAY_MS: (u64, u64) = (2_000, 40_000);
 /// How long it takes until a sender notices that its connection has broken, once bytes pass again: TCP sends what was not
 /// acknowledged again, and hears that nobody knows of it.
 const NOTICE_MS: (u64, u64) = (1, 2_000);
-
-/// A segment is not created later than so long after the request was sent: less than the shortest retention. Were it, one
-/// that was made, filled, sealed and deleted meanwhile would come to stand there again, blank, and the log has no way to
-/// tell that it is none of its own.
-const LATEST_CREATION: Duration = Duration::from_secs(8);
 
 /// The service.
 #[derive(Debug)]
@@ -243,7 +237,6 @@ struct Travelling<T> {
     service: Arc<Service>,
     life: Life,
     number: u64,
-    operation: Operation,
     what: String,
     request: Request<T>,
     answer: oneshot::Sender<Result<T, StorageError>>,
@@ -255,8 +248,7 @@ fn unavailable(why: &str) -> StorageError {
 
 impl<T: Debug + Send + 'static> Travelling<T> {
     async fn travel(self) {
-        let Self { service, life, number, operation, what, request, answer } = self;
-        let sent = Instant::now();
+        let Self { service, life, number, what, request, answer } = self;
         let (world, here) = (life.world().clone(), life.place());
         let weather = world.weather();
         let (fate, there, back) = world
@@ -300,10 +292,6 @@ impl<T: Debug + Send + 'static> Travelling<T> {
                 carried = Carried::Torn;
             }
             tokio::time::sleep(Duration::from_millis(later_ms)).await;
-        }
-        if operation == Operation::CreatePageBlob && sent.elapsed() > LATEST_CREATION {
-            world.trace(format_args!("{here} #{number} gone, it is too late"));
-            return reply_to(&life, failed, answer, Err(unavailable("the connection is gone"))).await;
         }
         let outcome = request(&service, carried);
         world.trace(format_args!("{here} #{number} -> {}", shown(&outcome)));
@@ -424,7 +412,6 @@ impl Link {
             service: Arc::clone(&self.service),
             life: self.life.clone(),
             number: self.life.world().number(),
-            operation,
             what: format!("{operation} {about}"),
             request: Box::new(request),
             answer,
