@@ -102,8 +102,9 @@ impl Bounds {
     /// What follower and strong reads make of segments that are deleted and made again by late requests.
     pub const LATE: Self =
         Self { name: "late", messages: 1, strong: true, retries: false, ..Self::RETENTION };
-    /// Segments that are made again by a request that was sent twice, when retention has deleted them. Not one of all: here
-    /// something is known to be amiss, see `docs/model.md`; what else happens without a rule is worth knowing.
+
+    /// Segments that are made again by a request that was sent twice, when retention has deleted them. Not one of all:
+    /// here something is known to be amiss, see `docs/model.md`; what else happens without a rule is worth knowing.
     pub const TWICE: Self =
         Self { name: "twice", time_outs: 1, retries: false, reader: false, ..Self::RETENTION };
 

@@ -8,8 +8,8 @@
 //!
 //! A request that makes a segment may arrive when its sender was deposed long ago, even when retention has deleted that
 //! very segment. What it makes then stays unused: whoever comes upon it in front of the segments that count takes no
-//! notice of it, and what was zeroed by accident is told from it by its number. Nothing that a deposed leader has written
-//! lands in it either.
+//! notice of it, and what was zeroed by accident is told from it by its number. A late write of a deposed leader does
+//! not land in it: it names the term that it was claimed under.
 
 use vault_format::ids::{Offset, Position, Term};
 
@@ -77,8 +77,8 @@ async fn try_create(
         claimed => claimed?,
     }
     let is_blank = is_new || is_blank(store, &segment).await?;
-    // A leader that was deposed meanwhile could use a segment that its successor knows nothing of, or take for damage what
-    // its successor has written.
+    // A leader that was deposed meanwhile could use a segment that its successor knows nothing of, or take for damage
+    // what its successor has written.
     prove(store, reign).await?;
     if is_blank {
         return Ok(Some(segment));

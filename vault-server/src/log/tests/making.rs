@@ -8,8 +8,9 @@ use crate::log::reading::StreamReader;
 use crate::storage::faulty::{Fault, Hold};
 use crate::storage::operation::Operation;
 
-/// A leader that is deposed while the request that makes segment 1 is on its way, and its successor, whose retention has
-/// deleted that segment by now. And two followers: one stands at the end of what was in that segment, one behind its seal.
+/// A leader that is deposed while the request that makes segment 1 is on its way, and its successor, whose retention
+/// has deleted that segment by now. And two followers: one stands at the end of what was in that segment, one behind
+/// its seal.
 struct Overtaken {
     old: Server,
     new: Server,
