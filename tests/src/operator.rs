@@ -253,9 +253,12 @@ impl Field {
     /// An object of a namespace as JSON.
     #[must_use]
     pub fn get_in(&self, namespace: &str, kind: &str, name: &str) -> Option<Value> {
-        let found = self.cluster.block_on(self.api(kind, namespace).get_opt(name));
-        let found = found.unwrap_or_else(|error| panic!("{kind} {name} cannot be read: {error}"));
-        found.map(|found| serde_json::to_value(found).expect("objects are JSON"))
+        match self.cluster.block_on(self.api(kind, namespace).get(name)) {
+            Ok(found) => Some(serde_json::to_value(found).expect("objects are JSON")),
+            // A kind that was made a moment ago is answered like this too, in plain text.
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{kind} {name} cannot be read: {error}"),
+        }
     }
 
     /// Applies a resource as a user would.

@@ -11,7 +11,7 @@ use vault_format::leader::{LeaderPage, LeaderState};
 use super::Seat;
 use super::standing::Leader;
 use super::tenure::{Fallen, Tenure, next_term};
-use crate::limits::{BEAT_EVERY, FINISH_PATIENCE, LEADER_BYTES, LIST_EVERY, LOOK_EVERY};
+use crate::limits::{BEAT_AGAIN, BEAT_EVERY, FINISH_PATIENCE, LEADER_BYTES, LIST_EVERY, LOOK_EVERY};
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
 use crate::log::vault::Absent;
@@ -185,28 +185,31 @@ impl Seat {
         let mut beat = 0;
         loop {
             let current = *changes.borrow_and_update();
-            match self.write_page(LeaderState::Leading, term, beat, current, lease).await {
+            let rest = match self.write_page(LeaderState::Leading, term, beat, current, lease).await {
                 Ok(()) => {
                     self.context().announced.send_replace(Some(current));
+                    BEAT_EVERY
                 }
                 // The lease tells in time whether this server may go on.
                 Err(
                     error @ (StorageError::Unavailable(_) | StorageError::Full(_) | StorageError::Refused(_)),
                 ) => {
                     tracing::warn!(%error, "cannot show that this server lives");
+                    // Another such wait after one for an answer, and a follower would take this server for dead.
+                    BEAT_AGAIN
                 }
                 Err(error) => return error,
-            }
+            };
             beat += 1;
             // Where a lease lasts as long as its holder's process, nobody needs to be shown that it lives.
-            let rest = async {
+            let rested = async {
                 if self.storage().leases_last() && *self.context().announced.borrow() == Some(current) {
                     std::future::pending::<()>().await;
                 }
-                self.env().clock.sleep(BEAT_EVERY).await;
+                self.env().clock.sleep(rest).await;
             };
             tokio::select! {
-                () = rest => {}
+                () = rested => {}
                 // The sender lives as long as the vault.
                 _ = changes.changed() => {}
             }

@@ -4,13 +4,13 @@
 //! is not undone, and whoever takes the stream over finds it. So what a follower finds is a prefix of the log, and all
 //! that was acknowledged before it looked is in it.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use vault_format::chain::Chain;
 use vault_format::header::Kind;
-use vault_format::ids::{Position, Term};
+use vault_format::ids::{Offset, Position};
 use vault_format::limits::PAGE_BYTES;
 
 use crate::limits::{FOLLOW_READ_BYTES, FOLLOWED_LIST_MAY_BE_OLD, OVERTAKEN_TRIES};
@@ -25,7 +25,7 @@ use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
 use crate::log::store::{Segment, Store};
 use crate::log::tail::Tail;
-use crate::storage::StorageError;
+use crate::storage::{ETag, StorageError};
 
 /// Finds a stream's tail without changing anything.
 pub(crate) async fn locate(store: &Store, begun: bool) -> Result<Recovered, Unusable> {
@@ -53,6 +53,8 @@ pub(crate) struct Follower {
     lists: Fresh<()>,
     /// Whether the last segment is sealed and the next one has not been seen.
     sealed: AtomicBool,
+    /// The state of which segment showed last that the tail is where it is, and that no newer segment follows.
+    known: Mutex<Option<(Offset, ETag)>>,
     /// When the last look began that succeeded, in ms on the monotonic clock.
     seen_ms: AtomicU64,
 }
@@ -63,8 +65,9 @@ enum Step {
     Sealed,
     /// Nothing, or nothing yet.
     Tail,
-    /// Nothing, in a segment that nobody uses: it is new, or was made anew by a request that came late.
-    Unused,
+    /// Nothing, in a segment whose state is another one than was known: it may have been made anew, by a request that came
+    /// late, after it was deleted.
+    Changed(ETag),
     /// No valid batch, although something is written there or behind: what it means takes a closer look.
     Doubtful,
 }
@@ -73,8 +76,13 @@ impl Follower {
     /// Goes on from what was found by looks that began at `seen` or later.
     pub(crate) fn new(recovered: &Recovered, seen: Duration) -> Self {
         let sealed = AtomicBool::new(recovered.sealed);
-        let follower =
-            Self { looks: Fresh::default(), lists: Fresh::default(), sealed, seen_ms: AtomicU64::default() };
+        let follower = Self {
+            looks: Fresh::default(),
+            lists: Fresh::default(),
+            sealed,
+            known: Mutex::default(),
+            seen_ms: AtomicU64::default(),
+        };
         follower.saw(seen);
         follower
     }
@@ -139,11 +147,14 @@ impl Follower {
                     self.sealed.store(true, Ordering::Release);
                 }
                 Step::Tail => return Ok(()),
-                Step::Unused => {
-                    // A segment that others follow was used: what was read of it is deleted.
+                Step::Changed(etag) => {
+                    // A segment that others follow was sealed: what was read of it is deleted.
                     let newest = list(&reader.store).await?.segments.last().map(|newest| newest.base);
-                    let is_followed = newest.is_some_and(|newest| newest > segment.base);
-                    return if is_followed { self.look_closely(reader).await } else { Ok(()) };
+                    if newest.is_some_and(|newest| newest > segment.base) {
+                        return self.look_closely(reader).await;
+                    }
+                    self.knows(segment.base, etag);
+                    return Ok(());
                 }
                 Step::Doubtful => return self.look_closely(reader).await,
             }
@@ -230,6 +241,7 @@ impl Follower {
             rest = read.bytes.get(at..).unwrap_or_default();
         }
         if chain.position > start {
+            self.knows(segment.base, read.etag);
             reader.shown.tail.send_replace(Tail { segment: segment.base, chain });
             return Ok(if sealed { Step::Sealed } else { Step::Moved });
         }
@@ -240,9 +252,18 @@ impl Follower {
         // Writes on their way may land in any order. Only one that says that this place was committed is evidence.
         Ok(match committed_beyond(rest, start, &store.id, start, read.sequence_number) {
             Some(_) => Step::Doubtful,
-            None if read.sequence_number == Term::ZERO => Step::Unused,
-            None => Step::Tail,
+            None if self.is_known(segment.base, &read.etag) => Step::Tail,
+            None => Step::Changed(read.etag),
         })
+    }
+
+    fn knows(&self, segment: Offset, state: ETag) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((segment, state));
+    }
+
+    fn is_known(&self, segment: Offset, state: &ETag) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_some_and(|(base, etag)| *base == segment && etag == state)
     }
 
     /// Goes the whole way of a recovery, without changing anything, and takes over what it finds.

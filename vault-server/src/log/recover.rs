@@ -83,11 +83,14 @@ pub(crate) async fn recover(
     loop {
         match attempt(store, purpose, begun).await {
             Ok(None) => {}
-            // A deletion that an earlier leader had on its way has landed since the segments were listed.
-            Err(RecoverError::Unusable(Unusable::NotFound))
-                if matches!(purpose, Purpose::Lead { .. })
-                    && store.segments().await.is_ok()
-                    && tries.next().is_some() => {}
+            // A deletion that an earlier leader had on its way has landed since the segments were listed; unless the
+            // whole container is gone.
+            Err(RecoverError::Unusable(Unusable::NotFound)) if matches!(purpose, Purpose::Lead { .. }) => {
+                store.segments().await?;
+                if tries.next().is_none() {
+                    return Err(Unusable::TimedOut.into());
+                }
+            }
             Ok(Some(recovered)) => return Ok(recovered),
             Err(error) => return Err(error),
         }

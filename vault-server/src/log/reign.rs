@@ -39,10 +39,15 @@ impl Reign {
             let properties = until_definite(env, || storage.properties(blob)).await?;
             Ok(properties.sequence_number == self.term)
         };
-        let Some(segment) = segment else { return shows_ours(&self.leader_blob).await };
+        let leader_shows_ours = async || match shows_ours(&self.leader_blob).await {
+            // Whoever leads next makes it anew, with a higher term. No stream is missing by that.
+            Err(StorageError::NotFound) => Ok(false),
+            shown => shown,
+        };
+        let Some(segment) = segment else { return leader_shows_ours().await };
         match shows_ours(segment).await {
             // Deleted with its stream, or by a successor's retention.
-            Err(StorageError::NotFound) if !shows_ours(&self.leader_blob).await? => Ok(false),
+            Err(StorageError::NotFound) if !leader_shows_ours().await? => Ok(false),
             shown => shown,
         }
     }

@@ -321,12 +321,14 @@ impl Stream {
         let (Freshness::Strong, Some(reign)) = (freshness, &open.term) else { return Ok(()) };
         // Of a damaged stream the last segment that is left may be one that recovery had no reason to claim: it shows the
         // term of whoever wrote it, which says nothing of ours.
-        let last = open.reader.segments().last().copied().filter(|_| open.fault().is_none());
-        let last = last.map(|segment| open.reader.store.blob(segment.base));
-        let look = async || reign.in_force(&self.context.storage, env, last.as_ref()).await;
+        // Which one is last is asked when the look begins, after all who share its outcome: a successor claims no segment
+        // that is sealed.
+        let look = async || {
+            let last = open.reader.segments().last().copied().filter(|_| open.fault().is_none());
+            let last = last.map(|segment| open.reader.store.blob(segment.base));
+            reign.in_force(&self.context.storage, env, last.as_ref()).await
+        };
         match open.confirmed.get(env, Duration::ZERO, look).await {
-            // There it is the blob of terms that is gone, not the stream.
-            Err(StorageError::NotFound) if last.is_none() => self.is_outrun(reign),
             Ok(false) => self.is_outrun(reign),
             Ok(true) => Ok(()),
             Err(error) => Err(error.into()),
@@ -471,7 +473,7 @@ impl Stream {
         let Some(reign) = &open.term else { return Ok(()) };
         match reign.in_force(&self.context.storage, self.env(), None).await {
             Ok(true) => Ok(()),
-            Ok(false) | Err(StorageError::NotFound) => self.is_outrun(reign),
+            Ok(false) => self.is_outrun(reign),
             Err(error) => Err(error.into()),
         }
     }
@@ -527,13 +529,17 @@ impl Stream {
         was_gone
     }
 
-    /// Holds the stream back while containers in two accounts have its name, and not any longer.
+    /// Holds the stream back while containers in two accounts have its name, and not any longer. What the halted writer
+    /// had sent may still arrive, so that the stream is opened again only under the next term.
     pub(crate) fn set_twice(&self, accounts: Option<String>) {
         let held_back = matches!(self.fault(), Some(StreamFault::TwoAccounts(_)));
         match accounts {
             Some(accounts) if !held_back => self.record(StreamFault::TwoAccounts(accounts)),
             None if held_back => {
-                // The writer has ended: who wants the stream next opens it anew.
+                let reign = self.context.reign.borrow().clone();
+                if let Some(reign) = reign {
+                    self.context.reign_is_over(reign.term, ReignEnd::Unsure);
+                }
                 self.close();
                 self.command.send_replace(Command::Run);
             }

@@ -102,6 +102,18 @@ async fn an_outage_shorter_than_the_lease_changes_no_leader() {
     assert_eq!((a.term(), b.term()), (term, None));
 }
 
+/// As many as in five seconds, were they sent as seldom as those that are answered.
+#[tokio::test(start_paused = true)]
+async fn a_few_beats_that_fail_depose_nobody() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    let term = a.term();
+    let away = StorageError::Unavailable("away".to_owned());
+    a.faulty.on(Operation::PutPages).blob(LEADER_BLOB).times(5).then(Fault::Fail(away));
+    place.rest(20 * SECOND).await;
+    assert_eq!((a.term(), b.term()), (term, None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn slow_storage_deposes_no_leader_that_beats() {
     let place = Place::new(1);

@@ -75,7 +75,17 @@ async fn a_name_in_two_accounts_holds_the_stream_back_until_one_is_gone() {
     let target = LeaseTarget::Container(container.clone());
     let lease = one.acquire_lease(&target, Duration::from_secs(15)).await.unwrap();
     one.delete_container(&container, &lease).await.unwrap();
+    let term = vault.term().unwrap();
     vault.refresh(Absent::IsMissing).await.unwrap();
+    // What was on its way when it was held back lands nowhere: it has the fence of the last term.
+    let env = &vault.context.env;
+    let next = async {
+        while vault.term().is_none_or(|now| now == term) {
+            env.clock.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    env.timeout(PATIENCE, next).await.expect("another term begins");
+    assert!(vault.term().unwrap() > term);
     assert_eq!(append(&stream, "b", 10).await.unwrap().first_offset, Offset(1));
     assert_eq!(one.container_metadata(&container).await, Err(StorageError::NotFound));
 }

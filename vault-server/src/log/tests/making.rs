@@ -100,6 +100,22 @@ async fn a_deposed_leader_claims_nothing_that_it_made_too_late() {
     overtaken.goes_on().await;
 }
 
+/// Nobody sends a claim twice here, but the network may.
+#[tokio::test(start_paused = true)]
+async fn a_follower_at_the_end_of_a_segment_that_was_made_anew_and_claimed_shows_no_old_end() {
+    let (overtaken, hold) = Overtaken::by(Fault::LostAndHeld).await;
+    let theirs = overtaken.old.vault.term().unwrap();
+    overtaken.old.stop(Command::Halt).await;
+    hold.release().await;
+    let Overtaken { new, followers, .. } = overtaken;
+    let made_anew = new.segment(&new.stream("orders"), 1);
+    assert_eq!(new.memory.raise_sequence_number(&made_anew, theirs).await, Ok(theirs));
+    let follower = &followers[0];
+    let stream = follower.vault.readable(&follower.name("orders")).await.unwrap();
+    let read = stream.reader(Freshness::Strong).await.map(|reader| reader.tail().next_offset());
+    assert_ne!(read, Ok(Offset(2)), "that was the end when the follower looked last");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_front_that_was_zeroed_is_told_from_one_that_was_made_too_late() {
     let (overtaken, hold) = Overtaken::by(Fault::LostAndHeld).await;

@@ -286,6 +286,44 @@ async fn a_strong_read_without_the_blob_of_terms_ends_the_term_and_finds_no_stre
     assert_eq!(server.reign_end().await, crate::log::reign::ReignEnd::Outrun(None));
 }
 
+/// The next segment is made only under a term that is in force, which nothing shows any more.
+#[tokio::test(start_paused = true)]
+async fn without_the_blob_of_terms_the_next_segment_is_not_made_and_nothing_is_missing() {
+    let mut server = Server::first(1).await;
+    let stream = server.create("orders", 1).await;
+    append(&stream, "a", 10).await.unwrap();
+    let container = server.vault.context.prefix.system_container();
+    let leader_blob = BlobName { container, name: LEADER_BLOB.to_owned() };
+    server.memory.delete_blob(&leader_blob, None).await.unwrap();
+    let end = async {
+        loop {
+            if append(&stream, "b", 1_900_000).await.is_err() {
+                break;
+            }
+        }
+        server.reign_end().await
+    };
+    assert_eq!(end.await, crate::log::reign::ReignEnd::Outrun(None));
+    assert_ne!(stream.status().condition, Condition::DataMissing);
+}
+
+/// Storage goes away between two looks of a recovery.
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_is_gone_while_the_list_cannot_be_had_is_no_missing_data() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    old.stop(Command::Halt).await;
+    let new = old.beside(99);
+    new.faulty.on(Operation::RaiseSequenceNumber).then(Fault::Fail(StorageError::NotFound));
+    let away = StorageError::Unavailable("away".to_owned());
+    new.faulty.on(Operation::ListBlobs).nth(2).always().then(Fault::Fail(away));
+    new.lead().await;
+    assert!(append(&new.stream("orders"), "b", 10).await.is_err());
+    new.faulty.heal();
+    assert_eq!(append(&new.stream("orders"), "b", 10).await.unwrap().first_offset, Offset(1));
+}
+
 /// What is stored in the end where a message of a deposed leader is acknowledged while the claim of its successor, which
 /// appends one too, is on its way.
 async fn stored_where_a_claim_is_late() -> Vec<String> {

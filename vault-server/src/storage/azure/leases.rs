@@ -117,7 +117,12 @@ impl AzureStorage {
         match target {
             LeaseTarget::Container(name) => {
                 let client = self.container(name);
-                self.ask(AZURE_SMALL_REQUEST_TIME, client.release_lease(id, None)).await.map(|_| ())
+                let released = self.ask(AZURE_SMALL_REQUEST_TIME, client.release_lease(id, None)).await;
+                if matches!(released, Err(StorageError::Unavailable(_))) {
+                    // A release that arrives late costs its next holder another try. That of a blob would depose a leader.
+                    self.unsure.put_back(target, lease.clone());
+                }
+                released.map(|_| ())
             }
             LeaseTarget::Blob(name) => {
                 let client = self.blob(name);

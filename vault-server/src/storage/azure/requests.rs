@@ -251,17 +251,14 @@ impl Storage for AzureStorage {
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        let number = signed(at_least)?;
-        let client = self.blob(blob).page_blob_client();
-        let request = || {
-            let options = PageBlobClientSetSequenceNumberOptions {
-                blob_sequence_number: Some(number),
-                ..Default::default()
-            };
-            let raised = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
-            self.ask(AZURE_SMALL_REQUEST_TIME, raised)
+        let options = PageBlobClientSetSequenceNumberOptions {
+            blob_sequence_number: Some(signed(at_least)?),
+            ..Default::default()
         };
-        let answer = self.ask_again(0, request).await?;
+        let client = self.blob(blob).page_blob_client();
+        let request = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
+        // Sent once: a copy that came late would claim a segment that somebody else has made under that name since.
+        let answer = self.ask(AZURE_SMALL_REQUEST_TIME, request).await?;
         unsigned(present(answer.blob_sequence_number(), "sequence number")?)
     }
 
