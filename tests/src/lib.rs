@@ -27,6 +27,7 @@
 //! | [`ledger`] | what producers were told, held against what is stored |
 //! | [`history`] | what happened in a run with faults, and whether that keeps the promises |
 //! | [`signals`] | signals to processes |
+//! | [`process`] | what a process has used |
 //! | [`segments`] | segment files: reading and damaging them |
 //! | [`operator`] | the operator as a process, under its own ServiceAccount |
 //! | [`package_index`] | this machine's Debian package index, as real input |
@@ -57,6 +58,7 @@ pub mod message;
 pub mod mvctl;
 pub mod operator;
 pub mod package_index;
+pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod raw;

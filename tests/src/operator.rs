@@ -14,6 +14,7 @@ use crate::azurite::Azurite;
 use crate::kinds::{apply_text, install};
 use crate::kubernetes::process::{Process, text};
 use crate::kubernetes::{Cluster, Kubelet};
+use crate::process;
 use crate::server::program_named;
 use crate::wait::{LONG, until};
 
@@ -220,12 +221,8 @@ impl Field {
     /// Memory that the operator holds, in bytes.
     #[must_use]
     pub fn resident_bytes(&mut self) -> u64 {
-        let path = format!("/proc/{}/status", self.operator().pid().as_raw_nonzero());
-        let status = std::fs::read_to_string(path).expect("the process runs");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel counts memory");
-        let kib = line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
-        kib.expect("memory is given in kB") << 10
+        let pid = self.operator().pid();
+        process::resident(pid).expect("the process runs").0
     }
 
     /// The interface to a kind, in a namespace.

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::signals;
 use crate::wait::{LONG, until};
+use crate::{process, signals};
 
 const LINES_KEPT: usize = 2_000;
 const LISTENING: [&str; 2] = ["listening on http://", "listening on https://"];
@@ -251,15 +251,7 @@ impl Server {
     /// Memory that it holds now and held at most, in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> (u64, u64) {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("the process runs");
-        let field = |name: &str| -> u64 {
-            let line =
-                status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel counts memory");
-            let kib = line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
-            kib.expect("memory is given in kB") << 10
-        };
-        (field("VmRSS:"), field("VmHWM:"))
+        process::resident(self.pid()).expect("the process runs")
     }
 
     /// Waits for the end and panics when there is none within `limit`.

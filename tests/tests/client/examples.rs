@@ -30,12 +30,7 @@ impl Example {
 
     /// Memory that it holds now and held at most.
     fn resident_bytes(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-        };
-        (field("VmRSS:"), field("VmHWM:"))
+        vault_tests::process::resident(rustix::process::Pid::from_child(&self.0)).unwrap()
     }
 
     fn lines(&mut self) -> impl Iterator<Item = String> + use<> {

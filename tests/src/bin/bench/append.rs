@@ -1,9 +1,8 @@
 //! Producers in a closed loop, beside the bare disk in the same directory.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use vault_tests::server::{Server, Setup};
+use vault_tests::process::cpu;
+use vault_tests::server::Setup;
 
 use crate::figures::{count, gib, latencies, median, mib, rounded, spread};
 use crate::load::{self, Load, MESSAGE_BYTES, Until};
@@ -27,15 +26,6 @@ pub(crate) fn singles(options: &Options) -> anyhow::Result<Value> {
     measure(options, Load::Singles)
 }
 
-/// The CPU time that a server has used. Linux counts in hundredths of a second on every machine of today.
-pub(crate) fn cpu(server: &Server) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid().as_raw_nonzero()))?;
-    // The name of the program stands in brackets and may hold spaces.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 10))
-}
-
 fn measure(options: &Options, load: Load) -> anyhow::Result<Value> {
     let directory = options.directory()?;
     let server = Setup::in_directory(&directory.path().join("vault")).start();
@@ -50,10 +40,10 @@ fn measure(options: &Options, load: Load) -> anyhow::Result<Value> {
         let stream = format!("round-{round}");
         // The first append makes the stream, which is not what is measured.
         load::run(server.address(), &stream, load, 1, Until::Requests(1))?;
-        let before = cpu(&server)?;
+        let before = cpu(server.pid())?;
         let duration = Until::Elapsed(options.duration());
         let outcome = load::run(server.address(), &stream, load, PRODUCERS, duration)?;
-        let used = cpu(&server)? - before;
+        let used = cpu(server.pid())? - before;
         load::check(server.address(), &stream, load, &outcome, load.messages() as u64)?;
         server.client().delete(&format!("/streams/{stream}")).expect(204);
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use vault_tests::access::{AccessFile, as_user, token, user, with_token};
 use vault_tests::issuer::{Issuer, Key, Kind};
+use vault_tests::process::cpu;
 use vault_tests::server::{Server, Setup};
 
-use crate::append::cpu;
 use crate::connection::Connection;
 use crate::figures::{count, median, rounded, spread};
 use crate::{Options, progress};
@@ -74,9 +74,9 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Value> {
     }
     for round in 1..=options.rounds {
         for variant in &mut variants {
-            let before = cpu(variant.server)?;
+            let before = cpu(variant.server.pid())?;
             let requests = ask(variant.server.address(), &variant.request(), options)?;
-            let used = cpu(variant.server)? - before;
+            let used = cpu(variant.server.pid())? - before;
             let each = used.as_secs_f64() * 1e6 / count(requests);
             progress(format_args!(
                 "authorization, {}, round {round}: {each:.1} us, {requests} requests",

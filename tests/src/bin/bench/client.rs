@@ -9,9 +9,9 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use vault_client::{Client, Message};
+use vault_tests::process::cpu;
 use vault_tests::server::Setup;
 
-use crate::append::cpu;
 use crate::connection::{Connection, get};
 use crate::figures::{count, gib, median, mib, rounded, spread};
 use crate::load::{self, Load, MESSAGE_BYTES, Until};
@@ -45,9 +45,9 @@ pub(crate) fn producer(options: &Options) -> anyhow::Result<Value> {
         server.client().delete(&format!("/streams/{bare}")).expect(204);
 
         let stream = format!("round-{round}");
-        let before = cpu(&server)?;
+        let before = cpu(server.pid())?;
         let (messages, elapsed) = runtime.block_on(produce(server.address(), &stream, options.duration()))?;
-        let used = cpu(&server)? - before;
+        let used = cpu(server.pid())? - before;
         ensure!(runtime.block_on(read(server.address(), &stream))? == messages, "not all is there");
         server.client().delete(&format!("/streams/{stream}")).expect(204);
 

@@ -7,9 +7,9 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 use vault_format::codec::Codec;
 use vault_format::record::Message;
+use vault_tests::process::cpu;
 use vault_tests::server::{Server, Setup};
 
-use crate::append::cpu;
 use crate::connection::{Connection, post};
 use crate::figures::{count, gib, median, mib, rounded, spread};
 use crate::json_replay::pages;
@@ -121,16 +121,16 @@ fn one(
     let path = format!("/streams/{stream}");
     let client = server.client();
     client.put(&path, &json!({ "codec": codec.name() })).expect(201);
-    let before = cpu(server)?;
+    let before = cpu(server.pid())?;
     let (messages, bytes, elapsed) = append(server.address(), &stream, producers)?;
-    figures.append_cpu.push((cpu(server)? - before).as_secs_f64() / gib(bytes));
+    figures.append_cpu.push((cpu(server.pid())? - before).as_secs_f64() / gib(bytes));
     figures.appended.push(mib(bytes) / elapsed.as_secs_f64());
     let stored = client.get(&path).expect(200).json()["bytes"].as_u64().context("a stream has a size")?;
     figures.stored.push(count(stored) / count(bytes));
-    let before = cpu(server)?;
+    let before = cpu(server.pid())?;
     let mut consumer = Connection::open(server.address(), 256 << 10)?;
     let elapsed = pages(&mut consumer, &stream, messages)?;
-    figures.replay_cpu.push((cpu(server)? - before).as_secs_f64() / gib(bytes));
+    figures.replay_cpu.push((cpu(server.pid())? - before).as_secs_f64() / gib(bytes));
     figures.replayed.push(mib(bytes) / elapsed.as_secs_f64());
     client.delete(&path).expect(204);
     Ok(())

@@ -5,16 +5,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use rustix::process::getpid;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
+use vault_tests::process::cpu;
 use vault_tests::raw::allow_open_files;
 use vault_tests::server::{Server, Setup};
 
-use crate::append::cpu;
 use crate::connection::post;
 use crate::events::Events;
-use crate::figures::{count, latencies, median, rounded, spread};
+use crate::figures::{latencies, median, rounded, spread};
 use crate::{Options, progress};
 
 const MESSAGES_PER_SECOND: u64 = 1_000;
@@ -136,7 +137,7 @@ async fn one_round(
         tokio::time::sleep(Duration::from_millis(10)).await;
         ensure!(running.iter().all(|consumer| !consumer.is_finished()), "a consumer ended");
     }
-    let (before, began, ours) = (cpu(server)?, Instant::now(), own_cpu()?);
+    let (before, began, ours) = (cpu(server.pid())?, Instant::now(), cpu(getpid())?);
     let mut producing = Vec::new();
     for producer in 0..PRODUCERS {
         let socket = TcpStream::connect(server.address()).await?;
@@ -147,7 +148,7 @@ async fn one_round(
     for producer in producing {
         producer.await??;
     }
-    let (used, elapsed, our_use) = (cpu(server)? - before, began.elapsed(), own_cpu()? - ours);
+    let (used, elapsed, our_use) = (cpu(server.pid())? - before, began.elapsed(), cpu(getpid())? - ours);
     figures.cores.push(used.as_secs_f64() / elapsed.as_secs_f64());
     figures.load_cores.push(our_use.as_secs_f64() / elapsed.as_secs_f64());
     let mut waited = Vec::new();
@@ -224,12 +225,4 @@ fn first_offset(answer: &[u8]) -> anyhow::Result<Option<u64>> {
     ensure!(head.starts_with("HTTP/1.1 200"), "{text}");
     let body: Value = serde_json::from_str(body)?;
     Ok(body["first_offset"].as_u64())
-}
-
-/// The CPU time that this program has used.
-fn own_cpu() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).map(count).sum();
-    Ok(Duration::from_secs_f64(ticks / 100.0))
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use vault_format::record::Message;
+use vault_tests::process::cpu;
 use vault_tests::server::Setup;
 
-use crate::append::cpu;
 use crate::connection::{Connection, get, post};
 use crate::figures::{gib, median, mib, rounded, spread};
 use crate::{Options, progress};
@@ -57,10 +57,10 @@ fn one(options: &Options, name: &str, value: &[u8]) -> anyhow::Result<(Value, f6
         let started = Instant::now();
         consumer.exchange(&everything, |_| {})?;
         raw.push(mib(bytes) / started.elapsed().as_secs_f64());
-        let before = cpu(&server)?;
+        let before = cpu(server.pid())?;
         let elapsed = pages(&mut consumer, "replay", messages)?;
         rates.push(mib(bytes) / elapsed.as_secs_f64());
-        cpu_per_gib.push((cpu(&server)? - before).as_secs_f64() / gib(bytes));
+        cpu_per_gib.push((cpu(server.pid())? - before).as_secs_f64() / gib(bytes));
         ratios.extend(rates.last().zip(raw.last()).map(|(rate, raw)| rate / raw));
         progress(format_args!(
             "json_replay of {name}, round {round}: {:?} MiB/s, raw {:?}",

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use vault_tests::process::cpu;
 use vault_tests::segments::segments;
 use vault_tests::server::Setup;
 
-use crate::append::cpu;
 use crate::connection::{Connection, get};
 use crate::figures::{gib, median, rounded, spread};
 use crate::nginx::Nginx;
@@ -56,12 +56,12 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Value> {
             ensure!(read == bytes, "nginx sent {read} bytes, not {bytes}");
             peers.push(gib(bytes) / elapsed.as_secs_f64());
         }
-        let before = cpu(&server)?;
+        let before = cpu(server.pid())?;
         let (read, elapsed) = read(&mut consumer, &everything)?;
         ensure!(read == bytes, "the server sent {read} bytes, not {bytes}");
         let rate = gib(bytes) / elapsed.as_secs_f64();
         rates.push(rate);
-        cpu_per_gib.push((cpu(&server)? - before).as_secs_f64() / gib(bytes));
+        cpu_per_gib.push((cpu(server.pid())? - before).as_secs_f64() / gib(bytes));
         ratios.extend(peers.last().map(|peer| rate / peer));
         progress(format_args!("replay, round {round}: {rate:.2} GiB/s, nginx {:?}", peers.last()));
     }
