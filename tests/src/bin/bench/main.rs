@@ -41,7 +41,7 @@ mod recovery;
 mod replay;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -112,9 +112,7 @@ impl Options {
 
     /// A directory that goes with the value.
     pub(crate) fn directory(&self) -> anyhow::Result<TempDir> {
-        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let made = tempfile::Builder::new().prefix("message-vault-bench-").tempdir_in(&parent);
-        made.with_context(|| format!("cannot make a directory in {}", parent.display()))
+        directory_in(self.dir.as_deref())
     }
 
     fn wanted(&self) -> Vec<Name> {
@@ -125,6 +123,13 @@ impl Options {
             .filter(|name| named.is_empty() || named.contains(name))
             .collect()
     }
+}
+
+/// A directory that goes with the value, below `parent` or where temporary files are.
+fn directory_in(parent: Option<&Path>) -> anyhow::Result<TempDir> {
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    let made = tempfile::Builder::new().prefix("message-vault-bench-").tempdir_in(&parent);
+    made.with_context(|| format!("cannot make a directory in {}", parent.display()))
 }
 
 fn main() -> anyhow::Result<()> {

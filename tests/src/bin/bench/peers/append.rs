@@ -1,13 +1,12 @@
 //! Producers in a closed loop, and at half of the rate that they reach.
 
-use crate::figures::{count, gib, latencies, mib};
+use super::load::{Load, Outcome, Until};
+use super::running::Running;
+use super::watch::{Used, Watch};
+use super::{Kind, Run, WARM_UP, ascending, in_turn};
+use crate::figures::{count, gib, mib};
 use crate::load::MESSAGE_BYTES;
 use crate::{disk, progress};
-
-use super::Run;
-use super::load::{Load, Outcome, Until};
-use super::process::{Used, Watch};
-use super::system::Running;
 
 const PRODUCERS: u16 = 16;
 const MESSAGES: usize = 100;
@@ -19,27 +18,24 @@ const SWEEP_MESSAGES: [usize; 4] = [1, 10, 100, 1_000];
 /// The first producer on a stream that others have filled.
 pub(super) const AFTER_FILLING: u16 = 100;
 
-/// How long each system is driven before anything counts: Java compiles what is used much.
-const WARM_UP_SECONDS: u64 = 2;
-
 /// 100 messages of 1 KiB a request, and the same at half of the rate.
 pub(super) fn batches(run: &mut Run) -> anyhow::Result<()> {
-    measure(run, "batches", MESSAGES, true)
+    measure(run, Kind::Batches, MESSAGES)
 }
 
 /// One message of 1 KiB a request.
 pub(super) fn singles(run: &mut Run) -> anyhow::Result<()> {
-    measure(run, "singles", 1, false)
+    measure(run, Kind::Singles, 1)
 }
 
-fn measure(run: &mut Run, name: &str, messages: usize, is_paced_too: bool) -> anyhow::Result<()> {
-    let systems = run.start(&run.systems())?;
-    let until = Until::Elapsed(run.duration());
-    let load = Load { producers: PRODUCERS, messages, streams: streams_named(name, 1), pace: None, until };
-    for running in &systems {
-        warm_up(run, running, &load)?;
-    }
+fn measure(run: &mut Run, kind: Kind, messages: usize) -> anyhow::Result<()> {
+    let name = kind.to_string();
+    let systems = run.start(kind)?;
+    let load = load_of(run, PRODUCERS, messages, streams_named(&name, 1));
+    warm_up(run, &systems, &load)?;
     for round in 1..=run.options.rounds {
+        // The disk would have to write what the last system left.
+        run.settle()?;
         let (figure, value) = if messages == 1 {
             let writes = disk::synced_writes(run.directory.path(), disk::SMALL_BYTES, run.duration())?;
             ("writes_per_second", writes)
@@ -47,10 +43,10 @@ fn measure(run: &mut Run, name: &str, messages: usize, is_paced_too: bool) -> an
             ("mib_per_second", disk::large_mib(run.directory.path(), run.duration())?)
         };
         progress(format_args!("{name}, round {round}: disk {value:.0}"));
-        run.results.add(name, "disk", figure, value);
-        for running in &systems {
-            let outcome = turn(run, running, &load, name, round)?;
-            if is_paced_too {
+        run.results.add(&name, "disk", figure, value);
+        for running in in_turn(&systems, round) {
+            let outcome = turn(run, running, &load, &name, round)?;
+            if kind == Kind::Batches {
                 let pace = Some(outcome.rate() / 2.0 / count(messages as u64));
                 turn(run, running, &Load { pace, ..load.clone() }, &format!("{name}-at-half"), round)?;
             }
@@ -59,16 +55,20 @@ fn measure(run: &mut Run, name: &str, messages: usize, is_paced_too: bool) -> an
     Ok(())
 }
 
+fn load_of(run: &Run, producers: u16, messages: usize, streams: Vec<String>) -> Load {
+    Load { producers, messages, streams, pace: None, until: Until::Elapsed(run.duration()) }
+}
+
 /// 1 to 64 producers, 1 to 1,000 messages a request.
 pub(super) fn sweep(run: &mut Run) -> anyhow::Result<()> {
-    let systems = run.start(&run.systems())?;
-    let until = Until::Elapsed(run.duration());
+    let systems = run.start(Kind::Sweep)?;
     let streams = streams_named("sweep", 1);
+    warm_up(run, &systems, &load_of(run, PRODUCERS, MESSAGES, Vec::new()))?;
     for round in 1..=run.options.rounds {
         for producers in SWEEP_PRODUCERS {
             for messages in SWEEP_MESSAGES {
-                let load = Load { producers, messages, streams: streams.clone(), pace: None, until };
-                for running in &systems {
+                let load = load_of(run, producers, messages, streams.clone());
+                for running in in_turn(&systems, round) {
                     turn(run, running, &load, &format!("sweep-{producers}-{messages}"), round)?;
                 }
             }
@@ -79,13 +79,12 @@ pub(super) fn sweep(run: &mut Run) -> anyhow::Result<()> {
 
 /// 16 producers, 100 messages a request, to more and more streams.
 pub(super) fn streams(run: &mut Run) -> anyhow::Result<()> {
-    let systems = run.start(&run.systems())?;
-    let until = Until::Elapsed(run.duration());
+    let systems = run.start(Kind::Streams)?;
+    warm_up(run, &systems, &load_of(run, PRODUCERS, MESSAGES, Vec::new()))?;
     for round in 1..=run.options.rounds {
-        for number in run.options.streams.clone() {
-            let streams = streams_named("stream", number);
-            let load = Load { producers: PRODUCERS, messages: MESSAGES, streams, pace: None, until };
-            for running in &systems {
+        for number in ascending(&run.options.streams) {
+            let load = load_of(run, PRODUCERS, MESSAGES, streams_named("stream", number));
+            for running in in_turn(&systems, round) {
                 turn(run, running, &load, &format!("streams-{number}"), round)?;
             }
         }
@@ -93,39 +92,46 @@ pub(super) fn streams(run: &mut Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn streams_named(name: &str, number: usize) -> Vec<String> {
+fn streams_named(name: &str, number: u32) -> Vec<String> {
     (0..number).map(|stream| format!("{name}-{stream}")).collect()
 }
 
-fn warm_up(run: &Run, running: &Running, load: &Load) -> anyhow::Result<()> {
-    progress(format_args!("warming up {}", running.system.name()));
-    let streams = streams_named("warm-up", 1);
-    let until = Until::Elapsed(std::time::Duration::from_secs(WARM_UP_SECONDS));
-    running.create(&streams[0])?;
-    Load { streams: streams.clone(), until, ..load.clone() }.run(running)?;
-    running.delete(&streams[0])?;
-    run.settle()
+fn warm_up(run: &Run, systems: &[Running], load: &Load) -> anyhow::Result<()> {
+    let load = Load { streams: streams_named("warm-up", 1), until: Until::Elapsed(WARM_UP), ..load.clone() };
+    for running in systems {
+        progress(format_args!("warming up {}", running.system.name()));
+        running.named("warming up", || drive(run, running, &load))?;
+    }
+    Ok(())
 }
 
-/// One system's turn: fresh streams, the load, the check.
-fn turn(run: &mut Run, running: &Running, load: &Load, name: &str, round: u32) -> anyhow::Result<Outcome> {
-    // No stream is made twice: some systems take a while to delete one.
-    let streams: Vec<String> = load.streams.iter().map(|stream| format!("{stream}-{name}-{round}")).collect();
-    let load = Load { streams: streams.clone(), ..load.clone() };
-    for stream in &streams {
+/// Fresh streams, the load, the check.
+fn drive(run: &Run, running: &Running, load: &Load) -> anyhow::Result<(Outcome, Used)> {
+    for stream in &load.streams {
         running.create(stream)?;
     }
     run.settle()?;
     let watch = Watch::begin(running.pid())?;
     let mut outcome = load.run(running)?;
     let used = watch.end()?;
-    add(run, name, running, &outcome, &used);
     outcome.check(running)?;
-    for stream in &streams {
-        running.delete(stream)?;
+    running.delete(&load.streams)?;
+    Ok((outcome, used))
+}
+
+/// One system's turn.
+fn turn(run: &mut Run, running: &Running, load: &Load, name: &str, round: u32) -> anyhow::Result<Outcome> {
+    // No stream is made twice: some systems take a while to delete one.
+    let streams = load.streams.iter().map(|stream| format!("{stream}-{name}-{round}")).collect();
+    let load = Load { streams, ..load.clone() };
+    let what = format!("{name}, round {round}");
+    let (outcome, used) = running.named(&what, || drive(run, running, &load))?;
+    add(run, name, running, &outcome, &used);
+    if let Some(of_pace) = load.of_pace(&outcome) {
+        run.results.add(name, running.system.name(), "of_pace", of_pace);
     }
     progress(format_args!(
-        "{name}, round {round}: {} {:.0} messages/s, {:.1} cores of it, {:.1} of this program",
+        "{what}: {} {:.0} messages/s, {:.1} cores of it, {:.1} of this program",
         running.system.name(),
         outcome.rate(),
         used.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64(),
@@ -137,17 +143,13 @@ fn turn(run: &mut Run, running: &Running, load: &Load, name: &str, round: u32) -
 /// Keeps the figures of a turn.
 pub(super) fn add(run: &mut Run, name: &str, running: &Running, outcome: &Outcome, used: &Used) {
     let system = running.system.name();
-    let waited = latencies(outcome.latencies.clone());
     let bytes = outcome.messages * MESSAGE_BYTES as u64;
     let seconds = outcome.elapsed.as_secs_f64();
+    run.results.add(name, system, "messages_per_second", outcome.rate());
+    run.results.add(name, system, "mib_per_second", mib(bytes) / seconds);
+    run.results.add_latencies(name, system, outcome.latencies.clone());
     let mut add = |figure, value| run.results.add(name, system, figure, value);
-    add("messages_per_second", outcome.rate());
-    add("mib_per_second", mib(bytes) / seconds);
-    for (figure, percentile) in [("p50_ms", "p50_ms"), ("p99_ms", "p99_ms"), ("max_ms", "max_ms")] {
-        add(figure, waited[percentile].as_f64().unwrap_or(f64::NAN));
-    }
     add("cpu_seconds_per_gib", used.cpu.as_secs_f64() / gib(bytes));
     add("memory_mib_at_most", mib(used.resident_at_most));
-    add("memory_mib_more_per_gib", mib(used.resident_more) / gib(bytes));
     add("load_program_cores", used.own_cpu.as_secs_f64() / seconds);
 }

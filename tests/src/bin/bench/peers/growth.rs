@@ -1,12 +1,14 @@
 //! What a stream's length costs: the same load on streams that are long already.
 
-use super::Run;
 use super::append;
-use super::load::{Load, Until};
-use super::process::Watch;
-use super::replay::{fill, turn};
-use super::system::{Running, System};
-use crate::figures::mib;
+use super::load::{Load, Outcome, Until};
+use super::replay::{Replayed, fill, turn};
+use super::running::Running;
+use super::system::System;
+use super::watch::{Used, Watch};
+use super::{Kind, Run, ascending};
+use crate::figures::{count, mib};
+use crate::load::MESSAGE_BYTES;
 use crate::progress;
 
 /// What is read of a long stream, from its beginning.
@@ -14,21 +16,36 @@ const READ_BYTES: u64 = 1 << 30;
 
 /// 16 producers, 100 messages a request, and a replay of the first GiB.
 pub(super) fn size(run: &mut Run) -> anyhow::Result<()> {
-    let mut wanted: Vec<System> = run.systems().into_iter().map(System::quick_to_fill).collect();
-    wanted.sort();
-    wanted.dedup();
-    let systems = run.start(&wanted)?;
-    for gib in run.options.gib.clone() {
+    let systems = run.start(Kind::Size)?;
+    let mut redis_had = 0;
+    for wanted in ascending(&run.options.gib) {
         for running in &systems {
-            // Redis holds all of it in memory.
-            let most = if running.system == System::Redis { run.options.redis_gib } else { u64::MAX };
-            one(run, running, gib.min(most), &format!("size-{gib}"))?;
+            let mut gib = wanted;
+            if running.system == System::Redis {
+                // It holds all of it in memory. Where that is no more than before, it has been measured.
+                gib = wanted.min(run.options.redis_gib);
+                if gib == redis_had {
+                    continue;
+                }
+                redis_had = gib;
+            }
+            let name = format!("size-{wanted}");
+            let (outcome, used, read) = running.named(&name, || one(run, running, gib, &name))?;
+            append::add(run, &name, running, &outcome, &used);
+            let system = running.system.name();
+            run.results.add(&name, system, "gib_before", count(gib));
+            run.results.add(&name, system, "replay_mib_per_second", read.mib_per_second);
+            progress(format_args!(
+                "{name}: {system} {:.0} MiB/s in, {:.0} MiB/s out",
+                mib(outcome.messages * MESSAGE_BYTES as u64) / outcome.elapsed.as_secs_f64(),
+                read.mib_per_second
+            ));
         }
     }
     Ok(())
 }
 
-fn one(run: &mut Run, running: &Running, gib: u64, name: &str) -> anyhow::Result<()> {
+fn one(run: &Run, running: &Running, gib: u64, name: &str) -> anyhow::Result<(Outcome, Used, Replayed)> {
     running.create(name)?;
     let filled = fill(running, name, gib << 30)?;
     run.settle()?;
@@ -37,17 +54,9 @@ fn one(run: &mut Run, running: &Running, gib: u64, name: &str) -> anyhow::Result
     let watch = Watch::begin(running.pid())?;
     let mut outcome = load.run_from(running, append::AFTER_FILLING)?;
     let used = watch.end()?;
-    append::add(run, name, running, &outcome, &used);
-    run.results.add(name, running.system.name(), "gib_before", crate::figures::count(gib));
     outcome.join(filled);
     outcome.check(running)?;
-    let messages = READ_BYTES / crate::load::MESSAGE_BYTES as u64;
-    let (rate, _) = turn(running, name, 1, messages)?;
-    run.results.add(name, running.system.name(), "replay_mib_per_second", rate);
-    progress(format_args!(
-        "{name}: {} {:.0} MiB/s in, {rate:.0} MiB/s out",
-        running.system.name(),
-        mib(outcome.messages * crate::load::MESSAGE_BYTES as u64) / outcome.elapsed.as_secs_f64()
-    ));
-    running.delete(name)
+    let read = turn(running, name, 1, READ_BYTES / MESSAGE_BYTES as u64)?;
+    running.delete(&[name.to_owned()])?;
+    Ok((outcome, used, read))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -68,20 +69,21 @@ impl Line {
     }
 }
 
-/// Microseconds since the program measures: what messages carry as their time.
-pub(crate) fn now_us() -> u64 {
-    static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    u64::try_from(BEGAN.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// Microseconds up to then since the program measures: what messages carry as their time.
+pub(crate) fn micros(at: Instant) -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(at.saturating_duration_since(*BEGAN).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Sends a request and waits until all its messages are acknowledged.
+/// Sends a request that was due then, and waits until all its messages are acknowledged.
 pub(crate) fn append(
     line: &mut Line,
     producer: &mut dyn Append,
     first: u64,
     messages: usize,
+    due: Instant,
 ) -> anyhow::Result<()> {
-    line.send(producer.request(first, now_us()))?;
+    line.send(producer.request(first, micros(due)))?;
     let mut send = Vec::new();
     let mut acknowledged = 0;
     loop {
@@ -102,7 +104,7 @@ pub(crate) fn append(
     }
 }
 
-/// Reads on a fresh connection until so many messages were found: how many more there were, and bytes received.
+/// Reads on a fresh connection until so many messages were found. More of them are an error.
 pub(crate) fn read(
     address: SocketAddr,
     consumer: &mut dyn Read,

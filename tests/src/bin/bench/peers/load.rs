@@ -6,8 +6,16 @@ use anyhow::{Context, ensure};
 
 use super::line::{self, Line};
 use super::protocol::{Append, How};
-use super::system::Running;
+use super::running::Running;
 use super::value::Check;
+use crate::figures::count;
+pub(crate) use crate::load::Until;
+
+/// With a pace, a producer may send its requests so much later than they were due ...
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// ... and takes so many times as long as it should. Whoever is slower will not get there.
+const SLOWEST: u32 = 10;
 
 /// What producers do.
 #[derive(Clone, Debug)]
@@ -23,14 +31,6 @@ pub(crate) struct Load {
     pub(crate) until: Until,
 }
 
-/// When producers stop.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Until {
-    Elapsed(Duration),
-    /// After so many requests of each.
-    Requests(u64),
-}
-
 /// What producers were told.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -44,11 +44,11 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Messages a second.
     pub(crate) fn rate(&self) -> f64 {
-        crate::figures::count(self.messages) / self.elapsed.as_secs_f64()
+        count(self.messages) / self.elapsed.as_secs_f64()
     }
 }
 
-/// One producer's requests: stream, first number.
+/// One producer's requests: stream, first number, latency.
 type Sent = Vec<(usize, u64, Duration)>;
 
 impl Load {
@@ -79,6 +79,8 @@ impl Load {
             }
             ready.push((producer, line, appends));
         }
+        // No message is older than the clock that it is stamped with.
+        line::micros(Instant::now());
         let started = Instant::now();
         let sent: Vec<anyhow::Result<Sent>> = std::thread::scope(|scope| {
             let produce = |(producer, line, appends)| {
@@ -111,32 +113,41 @@ impl Load {
         started: Instant,
     ) -> anyhow::Result<Sent> {
         let mut sent = Sent::new();
-        let producers = f64::from(self.producers);
-        let mut due = f64::from(producer);
         for request in 0.. {
-            let is_over = match self.until {
-                Until::Elapsed(duration) => started.elapsed() >= duration,
-                Until::Requests(requests) => request >= requests,
-            };
-            if is_over {
-                break;
-            }
-            let mut before = Instant::now();
-            if let Some(pace) = self.pace {
-                before = started + Duration::from_secs_f64(due / pace);
-                if matches!(self.until, Until::Elapsed(duration) if before >= started + duration) {
-                    break;
-                }
-                std::thread::sleep(before.saturating_duration_since(Instant::now()));
-                due += producers;
-            }
+            let Some(due) = self.due(producer, request, started.elapsed())? else { break };
+            let due = started + due;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let turn = usize::try_from(request)? % appends.len();
             let (stream, append) = &mut appends[turn];
             let first = request * self.messages as u64;
-            line::append(&mut line, append.as_mut(), first, self.messages)?;
-            sent.push((*stream, first, before.elapsed()));
+            line::append(&mut line, append.as_mut(), first, self.messages, due)?;
+            sent.push((*stream, first, due.elapsed()));
         }
         Ok(sent)
+    }
+
+    /// When a producer's next request is due, counted from the start; `None` where there is none. With a pace, what
+    /// is due before the end is sent, however long a stall has held it up: otherwise the stall would not count.
+    fn due(&self, producer: u16, request: u64, now: Duration) -> anyhow::Result<Option<Duration>> {
+        let due = self.pace.map_or(now, |pace| {
+            let before = f64::from(producer) + count(request) * f64::from(self.producers);
+            Duration::from_secs_f64(before / pace)
+        });
+        let is_over = match self.until {
+            Until::Elapsed(duration) => due >= duration,
+            Until::Requests(requests) => request >= requests,
+        };
+        if is_over {
+            return Ok(None);
+        }
+        let behind = now.saturating_sub(due).as_secs_f64();
+        ensure!(now <= due * SLOWEST + CATCH_UP, "it is {behind:.0} s behind the pace, and is given up");
+        Ok(Some(due))
+    }
+
+    /// What of the pace was reached; `None` where there is none.
+    pub(crate) fn of_pace(&self, outcome: &Outcome) -> Option<f64> {
+        self.pace.map(|pace| outcome.rate() / (pace * count(self.messages as u64)))
     }
 }
 
@@ -177,8 +188,7 @@ mod tests {
     #[test]
     fn every_system_stores_what_it_acknowledges() {
         for system in System::value_variants() {
-            let directory = vault_tests::server::temporary_directory();
-            let running = system.start(&directory.path().join("data")).unwrap();
+            let running = system.start(vault_tests::server::temporary_directory()).unwrap();
             for (messages, streams, pace) in [(1, 1, None), (100, 5, None), (7, 2, Some(200.0))] {
                 let streams: Vec<String> = (0..streams).map(|n| format!("s{n}")).collect();
                 streams.iter().for_each(|stream| running.create(stream).unwrap());
@@ -194,14 +204,62 @@ mod tests {
                 let mut followed = 0;
                 line::read(running.address, follow.as_mut(), skimmed, &mut |value| {
                     followed += 1;
-                    super::super::value::sent_us(value).map(drop)
+                    super::super::value::due_us(value).map(drop)
                 })
                 .unwrap();
                 assert_eq!(followed, skimmed, "{system:?}");
                 let mut other = load.run(&running).unwrap();
                 assert!(other.check(&running).is_err(), "{system:?} holds more than this");
-                streams.iter().for_each(|stream| running.delete(stream).unwrap());
+                running.delete(&streams).unwrap();
             }
         }
+    }
+
+    fn load(pace: Option<f64>, until: Until) -> Load {
+        Load { producers: 4, messages: 1, streams: vec!["s".to_owned()], pace, until }
+    }
+
+    #[test]
+    fn at_a_pace_everything_that_is_due_before_the_end_is_sent() {
+        let ms = Duration::from_millis;
+        let paced = load(Some(100.0), Until::Elapsed(ms(1_000)));
+        let due = |request, now| paced.due(2, request, ms(now)).unwrap();
+        assert_eq!(due(0, 0), Some(ms(20)));
+        assert_eq!(due(1, 25), Some(ms(60)));
+        assert_eq!(due(24, 7_000), Some(ms(980)), "a stall up to long after the end");
+        assert_eq!(due(25, 990), None, "it would be due at 1.02 s");
+        let given_up = paced.due(2, 24, ms(40_000)).unwrap_err().to_string();
+        assert!(given_up.starts_with("it is 39 s behind the pace"), "{given_up}");
+        let counted = load(Some(100.0), Until::Requests(3));
+        assert_eq!(counted.due(0, 2, ms(500)).unwrap(), Some(ms(80)));
+        assert_eq!(counted.due(0, 3, ms(0)).unwrap(), None);
+    }
+
+    #[test]
+    fn in_a_closed_loop_the_clock_decides() {
+        let ms = Duration::from_millis;
+        let closed = load(None, Until::Elapsed(ms(1_000)));
+        assert_eq!(closed.due(1, 9, ms(999)).unwrap(), Some(ms(999)), "at once");
+        assert_eq!(closed.due(1, 9, ms(1_000)).unwrap(), None);
+        assert_eq!(load(None, Until::Requests(3)).due(1, 2, ms(90_000)).unwrap(), Some(ms(90_000)));
+    }
+
+    /// Follows a stream whose producer was held up: what a message waited before it was sent counts.
+    #[test]
+    fn messages_carry_when_they_were_due() {
+        let running = System::Vault.start(vault_tests::server::temporary_directory()).unwrap();
+        running.create("s").unwrap();
+        let mut line = Line::open(running.address).unwrap();
+        let mut append = running.append("s", 0, 1);
+        let due = Instant::now();
+        let stamp = line::micros(due);
+        std::thread::sleep(Duration::from_millis(20));
+        line::append(&mut line, append.as_mut(), 0, 1, due).unwrap();
+        let mut whole = running.read("s", 0, How::Whole);
+        line::read(running.address, whole.as_mut(), 1, &mut |value| {
+            assert_eq!(crate::peers::value::due_us(value)?, stamp);
+            Ok(())
+        })
+        .unwrap();
     }
 }

@@ -3,41 +3,51 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | `system` | the systems as processes, their settings |
+//! | `system` | the systems, their settings |
+//! | `running` | a system as a process |
 //! | `protocol` | what producers and consumers of each say and hear |
 //! | `line` | sockets |
 //! | `load` | producers, the check of what was stored |
 //! | `value` | what messages say, what must be found |
 //! | `append`, `replay`, `tail`, `growth` | what is measured |
-//! | `process` | CPU and memory of a process |
+//! | `watch` | CPU and memory of a process |
+//! | `machine`, `needs` | the machine, and the room that is needed |
+//! | `stop` | what a signal ends |
 //! | `results`, `table`, `plot` | figures, Markdown, SVG |
 
 mod append;
 mod growth;
 mod line;
 mod load;
+mod machine;
+mod needs;
 mod plot;
-mod process;
 mod protocol;
 mod replay;
 mod results;
+mod running;
+mod stop;
 mod system;
 mod table;
 mod tail;
 mod value;
+mod watch;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tempfile::TempDir;
 
+use self::machine::Machine;
 use self::results::Results;
-use self::system::{Running, System};
+use self::running::Running;
+use self::system::System;
+use self::table::About;
 use crate::progress;
 
 /// Measures the vault beside Redis, NATS and Kafka, and writes `peers.md`, `peers.json` and plots.
@@ -65,17 +75,32 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     replay_mib: u64,
     /// How long the streams of `size` are, in GiB.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 40])]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 10, 40],
+        value_parser = clap::value_parser!(u64).range(1..=1_000)
+    )]
     gib: Vec<u64>,
     /// What the longest of them is for Redis, which holds it in memory, in GiB.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     redis_gib: u64,
     /// How many streams `streams` has.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
-    streams: Vec<usize>,
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 100, 1_000],
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    streams: Vec<u32>,
     /// How many consumers `consumers` has.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 5_000])]
-    consumers: Vec<usize>,
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 100, 5_000],
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    consumers: Vec<u32>,
 }
 
 /// What is measured.
@@ -109,12 +134,30 @@ impl std::fmt::Display for Kind {
     }
 }
 
+/// How long each system is driven before anything counts: Java compiles what is used much.
+const WARM_UP: Duration = Duration::from_secs(2);
+
 /// A run: what is asked for, where the data is, what was found.
 #[derive(Debug)]
 struct Run {
     options: Options,
     directory: TempDir,
     results: Results,
+    about: About,
+}
+
+/// All of them, beginning with another one in each round.
+fn in_turn<T>(all: &[T], round: u32) -> impl Iterator<Item = &T> {
+    let first = (round as usize).saturating_sub(1) % all.len().max(1);
+    all[first..].iter().chain(&all[..first])
+}
+
+/// Each number once, in order.
+fn ascending<T: Ord + Copy>(numbers: &[T]) -> Vec<T> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 impl Run {
@@ -128,16 +171,27 @@ impl Run {
         System::value_variants().iter().copied().filter(wanted).collect()
     }
 
-    /// Starts systems, each with a directory of its own.
-    fn start(&self, systems: &[System]) -> anyhow::Result<Vec<Running>> {
-        let start = |system: &System| {
+    /// Those that a load is measured with: where a long stream is read, of two settings of a program the one that is
+    /// filled faster.
+    fn systems_of(&self, kind: Kind) -> Vec<System> {
+        let systems = self.systems();
+        match kind {
+            Kind::Replay | Kind::Size => {
+                ascending(&systems.into_iter().map(System::quick_to_fill).collect::<Vec<_>>())
+            }
+            _ => systems,
+        }
+    }
+
+    /// Starts the systems of a load, each with a directory of its own.
+    fn start(&self, kind: Kind) -> anyhow::Result<Vec<Running>> {
+        let start = |system: System| {
             progress(format_args!("starting {}", system.name()));
             let directory =
                 tempfile::Builder::new().prefix(system.name()).tempdir_in(self.directory.path())?;
-            // It goes with the run's directory.
-            system.start(&directory.keep()).with_context(|| system.name())
+            system.start(directory).with_context(|| system.name())
         };
-        systems.iter().map(start).collect()
+        self.systems_of(kind).into_iter().map(start).collect()
     }
 
     /// Waits until nothing is left to write of what was measured before.
@@ -161,46 +215,67 @@ impl Run {
 
 /// Measures, and writes what came out.
 pub(crate) fn measure(options: &Options) -> anyhow::Result<()> {
-    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let made = tempfile::Builder::new().prefix("message-vault-bench-").tempdir_in(&parent);
-    let directory = made.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
-    ensure!(!options.loads.is_empty(), "there is nothing to measure");
+    let directory = crate::directory_in(options.dir.as_deref())?;
+    stop::at_signals(directory.path().to_owned())?;
     std::fs::create_dir_all(&options.out).with_context(|| format!("making {}", options.out.display()))?;
-    let mut run = Run { options: options.clone(), directory, results: Results::default() };
-    vault_tests::raw::allow_open_files(20_000);
-    for kind in &options.loads {
-        run.measure(*kind).with_context(|| kind.to_string())?;
-        // What is there is kept if a later one fails.
-        write(&run)?;
+    let machine = Machine::this()?;
+    let about = About { machine: machine.clone(), systems: Vec::new() };
+    let mut run = Run { options: options.clone(), directory, results: Results::default(), about };
+    needs::check(&run, &machine)?;
+    let loads = &options.loads;
+    for system in ascending(&loads.iter().flat_map(|kind| run.systems_of(*kind)).collect::<Vec<_>>()) {
+        let version = system.version().with_context(|| system.name())?;
+        run.about.systems.push((system, version));
     }
-    let text = table::markdown(&run.results, &run.systems());
-    writeln!(std::io::stdout(), "{text}")?;
+    vault_tests::raw::allow_open_files(20_000);
+    for kind in loads {
+        let outcome = run.measure(*kind).with_context(|| kind.to_string());
+        // What is there is kept, whatever has failed.
+        write(&run)?;
+        stop::rest();
+        outcome?;
+    }
+    writeln!(std::io::stdout(), "{}", table::markdown(&run.results, &run.about))?;
     Ok(())
 }
 
 fn write(run: &Run) -> anyhow::Result<()> {
     let out = &run.options.out;
-    let systems = run.systems();
-    let named = systems.iter().map(|system| {
-        (
-            system.name().to_owned(),
-            json!({ "acknowledged": system.durability(), "is_synced": system.is_synced() }),
-        )
+    let machine = &run.about.machine;
+    let named = run.about.systems.iter().map(|(system, version)| {
+        let shown = json!({
+            "version": version, "acknowledged": system.durability(), "is_synced": system.is_synced(),
+        });
+        (system.name().to_owned(), shown)
     });
     let all = json!({
-        "cores": std::thread::available_parallelism()?.get(),
+        "kernel": machine.kernel,
+        "cores": machine.cores,
+        "memory_gib": crate::figures::rounded(crate::figures::gib(machine.memory_bytes)),
         "seconds": run.options.seconds,
         "rounds": run.options.rounds,
         "message_bytes": crate::load::MESSAGE_BYTES,
         "systems": named.collect::<serde_json::Map<_, _>>(),
         "loads": run.results.shown(),
-        "goals": table::goals(&run.results, &systems).iter().map(table::Goal::shown).collect::<Vec<_>>(),
+        "goals": table::goals(&run.results, &run.about).iter().map(table::Goal::shown).collect::<Vec<_>>(),
         "load_average_at_the_end": crate::load_average()?,
     });
     std::fs::write(out.join("peers.json"), serde_json::to_string_pretty(&all)? + "\n")?;
-    std::fs::write(out.join("peers.md"), table::markdown(&run.results, &systems))?;
+    std::fs::write(out.join("peers.md"), table::markdown(&run.results, &run.about))?;
     for (name, svg) in plot::all(&run.results) {
         std::fs::write(out.join(format!("{name}.svg")), svg)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_begins_with_another_system() {
+        let round = |round| in_turn(&['a', 'b', 'c'], round).collect::<String>();
+        assert_eq!([1, 2, 3, 4].map(round), ["abc", "bca", "cab", "abc"]);
+        assert_eq!(in_turn::<u8>(&[], 1).count(), 0);
+    }
 }

@@ -32,14 +32,20 @@ const BARS: [(&str, &str, &str); 9] = [
     ("singles", "p99_ms", "acknowledgement of single messages: p99, ms"),
     ("replay", "mib_per_second", "one consumer reads a whole stream: MiB/s of messages"),
     ("replay", "cpu_seconds_per_gib", "one consumer reads a whole stream: CPU seconds a GiB"),
-    ("tail", "p99_ms", "from sending to receipt, 1,000 messages/s, one consumer: p99, ms"),
+    ("tail", "p99_ms", "from due to receipt, 1,000 messages/s, one consumer: p99, ms"),
 ];
+
+/// Marks who did not keep the pace.
+const BELOW_PACE: &str = "*";
 
 /// All plots for which there are figures, by name.
 pub(crate) fn all(results: &Results) -> Vec<(String, String)> {
     let mut plots = Vec::new();
     for (load, figure, title) in BARS {
-        let rows = results.systems(load).filter_map(|name| Some((name, results.median(load, name, figure)?)));
+        let rows = results.systems(load).filter_map(|name| {
+            let is_slow = results.is_below_pace(load, name);
+            Some(Bar { name, value: results.median(load, name, figure)?, is_slow })
+        });
         let rows: Vec<_> = rows.collect();
         if !rows.is_empty() {
             plots.push((format!("{load}-{}", figure.replace('_', "-")), bars(title, &rows)));
@@ -56,7 +62,7 @@ pub(crate) fn all(results: &Results) -> Vec<(String, String)> {
         results,
         "consumers",
         "consumers",
-        "from sending to receipt, by consumers: p99, ms",
+        "from due to receipt, by consumers: p99, ms",
         "p99_ms",
         &mut plots,
     );
@@ -71,21 +77,35 @@ fn lines_of(
     figure: &str,
     plots: &mut Vec<(String, String)>,
 ) {
-    let loads = results.loads().filter_map(|load| {
-        let number = load.strip_prefix(prefix)?.strip_prefix('-')?;
-        Some((number.parse().ok()?, load))
-    });
-    let mut loads: Vec<(f64, &str)> = loads.collect();
-    loads.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let Some((_, first)) = loads.first() else { return };
-    let series: Vec<_> = results
-        .systems(first)
-        .map(|system| {
-            let point = |(x, load): &(f64, &str)| Some((*x, results.median(load, system, figure)?));
-            (system, loads.iter().filter_map(point).collect::<Vec<_>>())
-        })
-        .collect();
-    plots.push((name.to_owned(), lines(title, &series)));
+    let series = points(results, prefix, figure);
+    if !series.is_empty() {
+        plots.push((name.to_owned(), lines(title, &series)));
+    }
+}
+
+/// A system, and what it reached at which size.
+type Series<'a> = (&'a str, Vec<(f64, f64)>);
+
+/// The figures of loads whose names are the prefix and a number. Where a stream was long before, its real length stands
+/// for that number.
+fn points<'a>(results: &'a Results, prefix: &str, figure: &str) -> Vec<Series<'a>> {
+    let mut series: Vec<Series<'_>> = Vec::new();
+    for load in results.loads() {
+        let number = load.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+        let Some(number) = number else { continue };
+        for system in results.systems(load) {
+            let Some(y) = results.median(load, system, figure) else { continue };
+            let x = results.median(load, system, "gib_before").unwrap_or(number);
+            match series.iter_mut().find(|(name, _)| *name == system) {
+                Some((_, points)) => points.push((x, y)),
+                None => series.push((system, vec![(x, y)])),
+            }
+        }
+    }
+    for (_, points) in &mut series {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    series
 }
 
 fn colour(system: &str) -> &'static str {
@@ -112,31 +132,44 @@ fn begin(title: &str, height: f64) -> String {
     )
 }
 
+/// One system's bar.
+#[derive(Clone, Copy, Debug)]
+struct Bar<'a> {
+    name: &'a str,
+    value: f64,
+    is_slow: bool,
+}
+
 /// One bar for each system.
-fn bars(title: &str, rows: &[(&str, f64)]) -> String {
-    let most = rows.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
-    let height = HEAD + rows.len() as f64 * (BAR + 6.0) + 8.0;
+fn bars(title: &str, rows: &[Bar<'_>]) -> String {
+    let most = rows.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
+    let note = if rows.iter().any(|bar| bar.is_slow) { 20.0 } else { 0.0 };
+    let height = HEAD + rows.len() as f64 * (BAR + 6.0) + 8.0 + note;
     let mut svg = begin(title, height);
     let mut y = HEAD;
-    for (name, value) in rows {
+    for Bar { name, value, is_slow } in rows {
         let width = (value / most * (WIDTH - LEFT - RIGHT)).max(1.0);
         let (middle, end) = (y + BAR / 2.0 + 5.0, LEFT + width + 6.0);
         let _ = writeln!(
             svg,
-            "<text x=\"{}\" y=\"{middle:.1}\" text-anchor=\"end\">{name}</text>\n\
+            "<text x=\"{}\" y=\"{middle:.1}\" text-anchor=\"end\">{name}{}</text>\n\
              <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{}\"/>\n\
              <text x=\"{end:.1}\" y=\"{middle:.1}\">{}</text>",
             LEFT - 8.0,
+            if *is_slow { BELOW_PACE } else { "" },
             colour(name),
             short(*value)
         );
         y += BAR + 6.0;
     }
+    if note > 0.0 {
+        let _ = writeln!(svg, "<text x=\"12\" y=\"{:.1}\">{BELOW_PACE} below the pace</text>", height - 10.0);
+    }
     svg + "</svg>\n"
 }
 
 /// One line for each system; both axes are logarithmic.
-fn lines(title: &str, series: &[(&str, Vec<(f64, f64)>)]) -> String {
+fn lines(title: &str, series: &[Series<'_>]) -> String {
     const HEIGHT: f64 = 420.0;
     const BOTTOM: f64 = 40.0;
     const AXIS: f64 = 70.0;
@@ -200,4 +233,32 @@ fn lines(title: &str, series: &[(&str, Vec<(f64, f64)>)]) -> String {
         }
     }
     svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_stands_where_it_was_long_and_who_was_slow_is_marked() {
+        let mut results = Results::default();
+        for (load, system, gib, rate) in
+            [("size-40", "vault", 40.0, 5.0), ("size-10", "vault", 10.0, 6.0), ("size-10", "redis", 8.0, 7.0)]
+        {
+            results.add(load, system, "messages_per_second", rate);
+            results.add(load, system, "gib_before", gib);
+        }
+        results.add("streams-100", "nats", "messages_per_second", 3.0);
+        let figure = "messages_per_second";
+        let sizes: Vec<Series<'_>> =
+            vec![("vault", vec![(10.0, 6.0), (40.0, 5.0)]), ("redis", vec![(8.0, 7.0)])];
+        assert_eq!(points(&results, "size", figure), sizes);
+        assert_eq!(points(&results, "streams", figure), [("nats", vec![(100.0, 3.0)])]);
+        assert!(points(&results, "sweep-16", figure).is_empty());
+
+        results.add("tail", "nats", "p99_ms", 900.0);
+        results.add("tail", "nats", "of_pace", 0.4);
+        let tail = all(&results).into_iter().find(|(name, _)| name == "tail-p99-ms").unwrap().1;
+        assert!(tail.contains(">nats*</text>") && tail.contains("* below the pace"), "{tail}");
+    }
 }

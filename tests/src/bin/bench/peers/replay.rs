@@ -1,16 +1,16 @@
 //! One consumer that reads a whole stream and throws it away, beside nginx that serves as many bytes of a file.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use super::Run;
 use super::line;
 use super::load::{Load, Outcome, Until};
-use super::process::Watch;
 use super::protocol::How;
-use super::system::{Running, System};
+use super::running::Running;
+use super::watch::Watch;
+use super::{Kind, Run, in_turn};
 use crate::connection::{Connection, get};
 use crate::figures::{gib, mib};
 use crate::load::MESSAGE_BYTES;
@@ -24,18 +24,18 @@ const FILL_PRODUCERS: u16 = 4;
 const FILL_MESSAGES: usize = 1_000;
 
 pub(super) fn replay(run: &mut Run) -> anyhow::Result<()> {
-    let mut wanted: Vec<System> = run.systems().into_iter().map(System::quick_to_fill).collect();
-    wanted.sort();
-    wanted.dedup();
-    let systems = run.start(&wanted)?;
+    let systems = run.start(Kind::Replay)?;
     let bytes = run.options.replay_mib << 20;
     let stream = "replay";
     let mut filled = Vec::new();
     for running in &systems {
-        running.create(stream)?;
-        let mut outcome = fill(running, stream, bytes)?;
-        outcome.check(running)?;
-        filled.push((running, outcome.messages));
+        let fill = || -> anyhow::Result<_> {
+            running.create(stream)?;
+            let mut outcome = fill(running, stream, bytes)?;
+            outcome.check(running)?;
+            Ok(outcome.messages)
+        };
+        filled.push((running, running.named("filling", fill)?));
     }
     let nginx = serve(run, bytes)?;
     run.settle()?;
@@ -50,13 +50,17 @@ pub(super) fn replay(run: &mut Run) -> anyhow::Result<()> {
         if round > 0 {
             run.results.add("replay", "nginx", "mib_per_second", rate);
         }
-        for (running, messages) in &filled {
-            let (rate, cpu) = turn(running, stream, u64::from(round), *messages)?;
-            progress(format_args!("replay, round {round}: {} {rate:.0} MiB/s", running.system.name()));
+        for (running, messages) in in_turn(&filled, round) {
+            let what = format!("replay, round {round}");
+            let reading = || turn(running, stream, u64::from(round), *messages);
+            let turn = running.named(&what, reading)?;
+            progress(format_args!("{what}: {} {:.0} MiB/s", running.system.name(), turn.mib_per_second));
             if round > 0 {
                 let system = running.system.name();
-                run.results.add("replay", system, "mib_per_second", rate);
-                run.results.add("replay", system, "cpu_seconds_per_gib", cpu);
+                let mut add = |figure, value| run.results.add("replay", system, figure, value);
+                add("mib_per_second", turn.mib_per_second);
+                add("cpu_seconds_per_gib", turn.cpu_seconds_per_gib);
+                add("load_program_cores", turn.load_program_cores);
             }
         }
     }
@@ -77,32 +81,39 @@ pub(super) fn fill(running: &Running, stream: &str, bytes: u64) -> anyhow::Resul
     load.run(running)
 }
 
-/// Reads so many messages from the beginning: MiB of values a second, CPU seconds a GiB.
-pub(super) fn turn(
-    running: &Running,
-    stream: &str,
-    number: u64,
-    messages: u64,
-) -> anyhow::Result<(f64, f64)> {
+/// What reading a stream came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replayed {
+    pub(super) mib_per_second: f64,
+    pub(super) cpu_seconds_per_gib: f64,
+    pub(super) load_program_cores: f64,
+}
+
+/// Reads so many messages from the beginning.
+pub(super) fn turn(running: &Running, stream: &str, number: u64, messages: u64) -> anyhow::Result<Replayed> {
     let mut consumer = running.read(stream, number + 1, How::Skim);
     let bytes = messages * MESSAGE_BYTES as u64;
     let watch = Watch::begin(running.pid())?;
     let started = Instant::now();
     line::read(running.address, consumer.as_mut(), messages, &mut |_| Ok(()))?;
-    let elapsed: Duration = started.elapsed();
+    let seconds = started.elapsed().as_secs_f64();
     let used = watch.end()?;
-    Ok((mib(bytes) / elapsed.as_secs_f64(), used.cpu.as_secs_f64() / gib(bytes)))
+    Ok(Replayed {
+        mib_per_second: mib(bytes) / seconds,
+        cpu_seconds_per_gib: used.cpu.as_secs_f64() / gib(bytes),
+        load_program_cores: used.own_cpu.as_secs_f64() / seconds,
+    })
 }
 
 /// nginx with a file of so many bytes.
 fn serve(run: &Run, bytes: u64) -> anyhow::Result<Nginx> {
-    let path = run.directory.path().join("file");
+    let directory = tempfile::Builder::new().prefix("nginx").tempdir_in(run.directory.path())?;
+    let path = directory.path().join("file");
     let mut file = std::fs::File::create(&path)?;
     let piece: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
     for _ in 0..bytes >> 20 {
         file.write_all(&piece)?;
     }
-    let directory = tempfile::Builder::new().prefix("nginx").tempdir_in(run.directory.path())?;
     let nginx = Nginx::start(&path, directory)?;
     nginx.context(
         "nginx is missing: on Debian, run 'apt-get install nginx-light', or leave replay out with --loads",

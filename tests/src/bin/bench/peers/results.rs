@@ -1,8 +1,13 @@
 //! What was measured: figures by load, system and name, one of each round.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
-use crate::figures::{median, spread};
+use crate::figures::{latencies, median, spread};
+
+/// What of a pace must be reached. The last request is due a little before the end.
+const PACE_KEPT: f64 = 0.95;
 
 /// Figures by name, each with one of every round.
 type Figures = Vec<(&'static str, Vec<f64>)>;
@@ -32,6 +37,20 @@ impl Results {
         let systems = entry(&mut self.loads, load, || load.to_owned());
         let figures = entry(systems, system, || system.to_owned());
         entry(figures, &figure, || figure).push(value);
+    }
+
+    /// One more round's latencies: what they are in short.
+    pub(crate) fn add_latencies(&mut self, load: &str, system: &str, all: Vec<Duration>) -> Value {
+        let short = latencies(all);
+        for figure in ["p50_ms", "p99_ms", "max_ms"] {
+            self.add(load, system, figure, short[figure].as_f64().unwrap_or(f64::NAN));
+        }
+        short
+    }
+
+    /// Whether a system did not keep the pace in every round: its latencies say how long requests queued up.
+    pub(crate) fn is_below_pace(&self, load: &str, system: &str) -> bool {
+        self.rounds(load, system, "of_pace").iter().any(|of_pace| *of_pace < PACE_KEPT)
     }
 
     /// The loads that were measured.
@@ -82,6 +101,18 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_was_slower_in_one_round_was_below_the_pace() {
+        let mut results = Results::default();
+        for (quick, slow) in [(1.0, 1.0), (0.97, 0.9)] {
+            results.add("tail", "vault", "of_pace", quick);
+            results.add("tail", "nats", "of_pace", slow);
+        }
+        assert!(!results.is_below_pace("tail", "vault"));
+        assert!(results.is_below_pace("tail", "nats"));
+        assert!(!results.is_below_pace("batches", "nats"), "there is no pace");
+    }
 
     #[test]
     fn ratios_are_taken_round_by_round() {

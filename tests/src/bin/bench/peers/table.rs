@@ -4,9 +4,18 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::machine::Machine;
 use super::results::Results;
 use super::system::System;
 use crate::figures::{median, rounded, spread};
+
+/// What was measured, and on what.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) machine: Machine,
+    /// With their versions.
+    pub(crate) systems: Vec<(System, String)>,
+}
 
 /// A ratio that is aimed at.
 #[derive(Debug)]
@@ -33,10 +42,11 @@ impl Goal {
 }
 
 /// What is asked of the vault beside the systems that were measured.
-pub(crate) fn goals(results: &Results, systems: &[System]) -> Vec<Goal> {
+pub(crate) fn goals(results: &Results, about: &About) -> Vec<Goal> {
     let mut goals = Vec::new();
+    let systems = about.systems.iter().map(|(system, _)| *system);
     let synced: Vec<&str> =
-        systems.iter().filter(|it| it.is_synced() && **it != System::Vault).map(|it| it.name()).collect();
+        systems.filter(|it| it.is_synced() && *it != System::Vault).map(System::name).collect();
     let others = |load: &str| -> Vec<String> {
         let all = results.systems(load).filter(|name| !["vault", "disk", "nginx"].contains(name));
         all.map(str::to_owned).collect()
@@ -81,6 +91,7 @@ pub(crate) fn goals(results: &Results, systems: &[System]) -> Vec<Goal> {
 const COLUMNS: [(&str, &str); 13] = [
     ("gib_before", "GiB before"),
     ("messages_per_second", "messages/s"),
+    ("of_pace", "of the pace"),
     ("mib_per_second", "MiB/s"),
     ("writes_per_second", "writes/s"),
     ("replay_mib_per_second", "MiB/s read"),
@@ -90,15 +101,18 @@ const COLUMNS: [(&str, &str); 13] = [
     ("cpu_seconds_per_gib", "CPU s/GiB"),
     ("cores", "cores"),
     ("memory_mib_at_most", "memory MiB"),
-    ("memory_mib_more_per_gib", "more MiB/GiB"),
     ("load_program_cores", "load's cores"),
 ];
 
 /// All of it.
-pub(crate) fn markdown(results: &Results, systems: &[System]) -> String {
-    let mut out = String::from("| system | what an acknowledgement means |\n|---|---|\n");
-    for system in systems {
-        let _ = writeln!(out, "| {} | {} |", system.name(), system.durability());
+pub(crate) fn markdown(results: &Results, about: &About) -> String {
+    let mut out = format!(
+        "{}\n\n| system | version | what an acknowledgement means |\n|---|---|---|\n",
+        about.machine.shown()
+    );
+    let measured = |name| results.loads().any(|load| results.systems(load).any(|system| system == name));
+    for (system, version) in about.systems.iter().filter(|(system, _)| measured(system.name())) {
+        let _ = writeln!(out, "| {} | {version} | {} |", system.name(), system.durability());
     }
     let sweep: Vec<&str> = results.loads().filter(|load| load.starts_with("sweep-")).collect();
     for load in results.loads().filter(|load| !load.starts_with("sweep-")) {
@@ -115,7 +129,7 @@ pub(crate) fn markdown(results: &Results, systems: &[System]) -> String {
             let _ = writeln!(out, "| {shown} | {} |", figures.join(" | "));
         }
     }
-    let goals = goals(results, systems);
+    let goals = goals(results, about);
     if !goals.is_empty() {
         out.push_str("\n| the vault | ratio | goal | reached |\n|---|---|---|---|\n");
     }
@@ -137,7 +151,8 @@ fn one(out: &mut String, results: &Results, load: &str) {
     for name in names {
         let figures: Vec<String> =
             columns.iter().map(|(figure, _)| range(results.rounds(load, name, figure))).collect();
-        let _ = writeln!(out, "| {name} | {} |", figures.join(" | "));
+        let slow = if results.is_below_pace(load, name) { ", below the pace" } else { "" };
+        let _ = writeln!(out, "| {name}{slow} | {} |", figures.join(" | "));
     }
 }
 
@@ -184,7 +199,12 @@ mod tests {
             results.add("batches", system, "messages_per_second", rate);
             results.add("batches-at-half", system, "p99_ms", p99);
         }
-        let goals = goals(&results, &[System::Vault, System::Redis, System::KafkaUnsynced]);
+        results.add("batches-at-half", "redis", "of_pace", 0.5);
+        let machine =
+            Machine { kernel: "Linux 6.1".to_owned(), cores: 2, memory_bytes: 8 << 30, available_bytes: 0 };
+        let systems = [System::Vault, System::Redis, System::Nats, System::KafkaUnsynced];
+        let about = About { machine, systems: systems.map(|system| (system, "1.2".to_owned())).to_vec() };
+        let goals = goals(&results, &about);
         let found: Vec<_> =
             goals.iter().map(|it| (it.what.as_str(), it.ratios[0], it.is_reached())).collect();
         assert_eq!(
@@ -195,8 +215,12 @@ mod tests {
                 ("acknowledgement at half of the rate, p99: beside kafka-unsynced", 2.0 / 3.0, true),
             ]
         );
-        let text = markdown(&results, &[System::Vault, System::Redis]);
+        let text = markdown(&results, &about);
+        assert!(text.starts_with("Linux 6.1, 2 cores, 8.0 GiB of memory\n\n"), "{text}");
+        assert!(text.contains("| redis | 1.2 | `appendfsync always`"), "{text}");
+        assert!(!text.contains("| nats |"), "it was not measured: {text}");
         assert!(text.contains("| redis | 100 |"), "{text}");
+        assert!(text.contains("| redis, below the pace | 0.5 | 1 |"), "{text}");
     }
 
     #[test]

@@ -1,24 +1,26 @@
-//! Consumers that follow a stream: how long a message takes from its producer, through the disk, to all of them.
+//! Consumers that follow a stream: how long a message takes from when it was due, through its producer and the disk,
+//! to all of them.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::Run;
-use super::line::now_us;
-use super::load::{Load, Until};
-use super::process::Watch;
+use super::line::micros;
+use super::load::{Load, Outcome, Until};
 use super::protocol::{Found, How, Read};
-use super::system::Running;
-use super::value::sent_us;
-use crate::figures::{count, latencies, mib};
+use super::running::Running;
+use super::value::due_us;
+use super::watch::{Used, Watch};
+use super::{Kind, Run, WARM_UP, ascending, in_turn};
+use crate::figures::{count, mib};
 use crate::progress;
 
 const PRODUCERS: u16 = 8;
@@ -35,74 +37,107 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// One consumer.
 pub(super) fn tail(run: &mut Run) -> anyhow::Result<()> {
-    measure(run, &[(1, "tail".to_owned())])
+    measure(run, Kind::Tail, &[(1, "tail".to_owned())])
 }
 
 /// More and more consumers.
 pub(super) fn consumers(run: &mut Run) -> anyhow::Result<()> {
-    let numbers: Vec<_> =
-        run.options.consumers.iter().map(|number| (*number, format!("consumers-{number}"))).collect();
-    measure(run, &numbers)
+    let numbers = ascending(&run.options.consumers).into_iter();
+    let numbers: Vec<_> = numbers.map(|number| (number, format!("consumers-{number}"))).collect();
+    measure(run, Kind::Consumers, &numbers)
 }
 
-fn measure(run: &mut Run, numbers: &[(usize, String)]) -> anyhow::Result<()> {
-    let systems = run.start(&run.systems())?;
+fn measure(run: &mut Run, kind: Kind, numbers: &[(u32, String)]) -> anyhow::Result<()> {
+    let systems = run.start(kind)?;
+    for running in &systems {
+        progress(format_args!("warming up {}", running.system.name()));
+        running.named("warming up", || turn(run, running, "warm-up", 1, WARM_UP))?;
+    }
     for round in 1..=run.options.rounds {
         for (consumers, name) in numbers {
-            for running in &systems {
-                let stream = format!("{name}-{round}");
-                running.create(&stream)?;
-                run.settle()?;
-                turn(run, running, &stream, name, *consumers)
-                    .with_context(|| format!("{consumers} consumers of {}", running.system.name()))?;
-                running.delete(&stream)?;
+            for running in in_turn(&systems, round) {
+                let (stream, duration) = (format!("{name}-{round}"), run.duration());
+                let turn = running.named(&stream, || turn(run, running, &stream, *consumers, duration))?;
+                add(run, name, running, turn);
             }
         }
     }
     Ok(())
 }
 
-fn turn(run: &mut Run, running: &Running, stream: &str, name: &str, consumers: usize) -> anyhow::Result<()> {
-    let pace = MESSAGES_PER_SECOND.min(RECEIVED_PER_SECOND / count(consumers as u64));
+/// What came out of one turn.
+#[derive(Debug)]
+struct Turn {
+    outcome: Outcome,
+    of_pace: f64,
+    waited: Vec<Duration>,
+    used: Used,
+}
+
+fn turn(
+    run: &Run,
+    running: &Running,
+    stream: &str,
+    consumers: u32,
+    duration: Duration,
+) -> anyhow::Result<Turn> {
+    let pace = MESSAGES_PER_SECOND.min(RECEIVED_PER_SECOND / f64::from(consumers));
     let streams = vec![stream.to_owned()];
+    running.create(stream)?;
+    run.settle()?;
     let first = Load { producers: 1, messages: 1, streams, pace: None, until: Until::Requests(1) };
     // What is there already tells that a consumer has come.
     first.run(running)?;
-    let each = (pace * run.duration().as_secs_f64() / f64::from(PRODUCERS)).ceil().max(1.0);
+    let each = (pace * duration.as_secs_f64() / f64::from(PRODUCERS)).ceil().max(1.0);
     let each = (1..).find(|requests| count(*requests) >= each).unwrap_or(1);
     let load = Load { producers: PRODUCERS, pace: Some(pace), until: Until::Requests(each), ..first };
     let wanted = each * u64::from(PRODUCERS);
-    let limit = LATE + run.duration() * 2;
     let (ready, all_ready) = mpsc::channel();
+    let (sent, all_sent) = oneshot::channel();
     let (outcome, waited, used) = std::thread::scope(|scope| {
         let consuming = scope.spawn(|| {
-            let readers = (0..consumers).map(|number| running.read(stream, number as u64, How::Follow));
-            consume(running.address, readers.collect(), wanted, limit, ready)
+            let readers = (0..consumers).map(|number| running.read(stream, u64::from(number), How::Follow));
+            consume(running.address, readers.collect(), wanted, ready, all_sent)
         });
-        let begin = || -> anyhow::Result<_> {
-            all_ready.recv_timeout(LATE).context("not every consumer came")?;
+        let produce = || -> anyhow::Result<_> {
             let watch = Watch::begin(running.pid())?;
             Ok((load.run(running)?, watch))
         };
-        let produced = begin();
-        let waited = consuming.join().expect("a consumer does not panic")?;
-        let (outcome, watch) = produced?;
+        let produced = match all_ready.recv_timeout(LATE) {
+            Ok(()) => Some(produce()),
+            Err(RecvTimeoutError::Timeout) => Some(Err(anyhow!("not every consumer came within {LATE:?}"))),
+            // The consumers have ended, and say why.
+            Err(RecvTimeoutError::Disconnected) => None,
+        };
+        match &produced {
+            // Consumers that have ended do not listen any more.
+            Some(Ok(_)) => drop(sent.send(())),
+            // They need not wait for what will not come.
+            _ => drop(sent),
+        }
+        let consumed = consuming.join().expect("a consumer does not panic");
+        let produced = produced.transpose()?;
+        let waited = consumed?;
+        let (outcome, watch) = produced.context("the consumers ended before all had come")?;
         anyhow::Ok((outcome, waited, watch.end()?))
     })?;
-    ensure!(waited.len() as u64 == wanted * consumers as u64, "not everything arrived");
+    ensure!(waited.len() as u64 == wanted * u64::from(consumers), "not everything arrived");
+    running.delete(&[stream.to_owned()])?;
+    let of_pace = load.of_pace(&outcome).unwrap_or(f64::NAN);
+    Ok(Turn { outcome, of_pace, waited, used })
+}
+
+fn add(run: &mut Run, name: &str, running: &Running, turn: Turn) {
     let system = running.system.name();
-    let waited = latencies(waited);
-    let seconds = outcome.elapsed.as_secs_f64();
+    let seconds = turn.outcome.elapsed.as_secs_f64();
+    run.results.add(name, system, "messages_per_second", turn.outcome.rate());
+    run.results.add(name, system, "of_pace", turn.of_pace);
+    let waited = run.results.add_latencies(name, system, turn.waited);
     let mut add = |figure, value| run.results.add(name, system, figure, value);
-    add("messages_per_second", outcome.rate());
-    for (figure, percentile) in [("p50_ms", "p50_ms"), ("p99_ms", "p99_ms"), ("max_ms", "max_ms")] {
-        add(figure, waited[percentile].as_f64().unwrap_or(f64::NAN));
-    }
-    add("cores", used.cpu.as_secs_f64() / seconds);
-    add("load_program_cores", used.own_cpu.as_secs_f64() / seconds);
-    add("memory_mib_at_most", mib(used.resident_at_most));
+    add("cores", turn.used.cpu.as_secs_f64() / seconds);
+    add("load_program_cores", turn.used.own_cpu.as_secs_f64() / seconds);
+    add("memory_mib_at_most", mib(turn.used.resident_at_most));
     progress(format_args!("{name}: {system} p50 {} ms, p99 {} ms", waited["p50_ms"], waited["p99_ms"]));
-    Ok(())
 }
 
 /// The consumers that have not received anything yet.
@@ -122,13 +157,14 @@ impl Coming {
     }
 }
 
-/// Follows with all consumers until each has so many messages beside the first: how long each message took.
+/// Follows with all consumers until each has so many messages beside the first: how long each message took. They are
+/// given up some time after everything was sent, and at once where it was not.
 fn consume(
     address: SocketAddr,
     readers: Vec<Box<dyn Read>>,
     wanted: u64,
-    limit: Duration,
     ready: mpsc::Sender<()>,
+    all_sent: oneshot::Receiver<()>,
 ) -> anyhow::Result<Vec<Duration>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let waited = Rc::new(RefCell::new(Vec::new()));
@@ -143,7 +179,19 @@ fn consume(
         }
         anyhow::Ok(())
     };
-    let limited = async { tokio::time::timeout(limit, follow_all).await.context("not everything arrived")? };
+    let late = async {
+        if all_sent.await.is_err() {
+            return anyhow!("not everything was sent");
+        }
+        tokio::time::sleep(LATE).await;
+        anyhow!("not everything arrived within {LATE:?} of the last acknowledgement")
+    };
+    let limited = async {
+        tokio::select! {
+            followed = follow_all => followed,
+            late = late => Err(late),
+        }
+    };
     LocalSet::new().block_on(&runtime, limited)?;
     Ok(waited.take())
 }
@@ -162,12 +210,12 @@ async fn follow(
     let (mut found, mut has_come) = (0, false);
     while found < wanted + 1 {
         ensure!(socket.read_buf(&mut received).await? > 0, "the connection was closed");
-        let now = now_us();
+        let now = micros(Instant::now());
         loop {
             let taken = reader.take(&received, &mut send, &mut |it| {
                 let Found::Value(value) = it else { return Ok(()) };
                 if found > 0 {
-                    let took = now.saturating_sub(sent_us(value)?);
+                    let took = now.saturating_sub(due_us(value)?);
                     waited.borrow_mut().push(Duration::from_micros(took));
                 }
                 found += 1;
@@ -188,4 +236,35 @@ async fn follow(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use vault_tests::server::temporary_directory;
+
+    use super::*;
+    use crate::peers::system::System;
+
+    #[test]
+    fn consumers_do_not_wait_for_producers_that_have_failed() {
+        let running = System::Vault.start(temporary_directory()).unwrap();
+        running.create("s").unwrap();
+        let streams = vec!["s".to_owned()];
+        let load = Load { producers: 1, messages: 1, streams, pace: None, until: Until::Requests(1) };
+        load.run(&running).unwrap();
+        let reader = || running.read("s", 0, How::Follow);
+        let (ready, all_ready) = mpsc::channel();
+        let (sent, all_sent) = oneshot::channel();
+        let error = std::thread::scope(|scope| {
+            let consuming = scope.spawn(|| consume(running.address, vec![reader()], 5, ready, all_sent));
+            all_ready.recv_timeout(LATE).unwrap();
+            drop(sent);
+            consuming.join().unwrap().unwrap_err()
+        });
+        assert_eq!(error.to_string(), "not everything was sent");
+        let (ready, all_ready) = mpsc::channel();
+        let (_sent, all_sent) = oneshot::channel();
+        let waited = consume(running.address, vec![reader()], 0, ready, all_sent).unwrap();
+        assert!(waited.is_empty() && all_ready.recv().is_ok(), "the first message has no latency");
+    }
 }

@@ -1,4 +1,4 @@
-//! What every message says: who sent it, which of its messages it is, when, and bytes that say whether it is intact.
+//! What every message says: who sent it, which of its messages it is, when it was due, and bytes that say whether it is intact.
 //! And the check that a stream holds just what was acknowledged.
 //!
 //! Everything is text, so that no system has to escape or encode it.
@@ -35,12 +35,12 @@ pub(crate) struct Template {
 
 impl Template {
     /// Gives every message its number, from `first` on, and its time.
-    pub(crate) fn stamp(&mut self, first: u64, sent_us: u64) {
+    pub(crate) fn stamp(&mut self, first: u64, due_us: u64) {
         for (sequence, at) in (first..).zip(&self.values) {
             let tag = &mut self.bytes[*at..*at + TAG_BYTES];
             digits(&mut tag[..4], u64::from(self.producer));
             digits(&mut tag[4..16], sequence);
-            digits(&mut tag[16..], sent_us);
+            digits(&mut tag[16..], due_us);
         }
     }
 }
@@ -58,8 +58,8 @@ fn number(digits: &[u8]) -> anyhow::Result<u64> {
     u64::from_str_radix(text, 16).with_context(|| format!("a message begins with {text:?}"))
 }
 
-/// When a message was sent.
-pub(crate) fn sent_us(value: &[u8]) -> anyhow::Result<u64> {
+/// When a message was due: it was sent then, or later where its producer was held up.
+pub(crate) fn due_us(value: &[u8]) -> anyhow::Result<u64> {
     number(value.get(16..TAG_BYTES).context("a message is too short")?)
 }
 
@@ -171,6 +171,6 @@ mod tests {
         assert!(error(|all| all[4][500] ^= 1).contains("message 3 of 9 is damaged"), "a bit");
         assert!(error(|all| all[4].truncate(1_000)).contains("1000 bytes"), "the end is missing");
         assert!(error(|all| digits(&mut all[0][..4], 5)).contains("nobody is producer 5"), "a stranger");
-        assert_eq!(sent_us(&stream().1[0]).unwrap(), 17);
+        assert_eq!(due_us(&stream().1[0]).unwrap(), 17);
     }
 }

@@ -166,8 +166,8 @@ impl Appender {
 }
 
 impl Append for Appender {
-    fn request(&mut self, first: u64, sent_us: u64) -> &[u8] {
-        self.template.stamp(first, sent_us);
+    fn request(&mut self, first: u64, due_us: u64) -> &[u8] {
+        self.template.stamp(first, due_us);
         // The checksum is over everything behind it.
         let (head, summed) = self.template.bytes[self.batch..].split_at_mut(BATCH_HEAD_BYTES + 9);
         head[BATCH_HEAD_BYTES + 5..].copy_from_slice(&crc32c::crc32c(summed).to_be_bytes());

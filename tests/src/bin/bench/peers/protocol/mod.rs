@@ -23,8 +23,8 @@ pub(crate) trait Append: Send {
         Vec::new()
     }
 
-    /// A request with the messages from number `first` on.
-    fn request(&mut self, first: u64, sent_us: u64) -> &[u8];
+    /// A request with the messages from number `first` on, which were due then.
+    fn request(&mut self, first: u64, due_us: u64) -> &[u8];
 
     /// Takes whole answers from the front of what was received. What must be said in return goes to `send`. Whatever
     /// is not an acknowledgement is an error.

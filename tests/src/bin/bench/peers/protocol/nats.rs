@@ -130,8 +130,8 @@ impl Append for Appender {
         format!("{connect}{}", subscribe(&self.inbox, &self.stream)).into_bytes()
     }
 
-    fn request(&mut self, first: u64, sent_us: u64) -> &[u8] {
-        self.template.stamp(first, sent_us);
+    fn request(&mut self, first: u64, due_us: u64) -> &[u8] {
+        self.template.stamp(first, due_us);
         self.batch += 1;
         for at in &self.batch_ids {
             digits(&mut self.template.bytes[*at..at + 8], self.batch);

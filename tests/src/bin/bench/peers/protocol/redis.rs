@@ -42,8 +42,8 @@ impl Appender {
 }
 
 impl Append for Appender {
-    fn request(&mut self, first: u64, sent_us: u64) -> &[u8] {
-        self.template.stamp(first, sent_us);
+    fn request(&mut self, first: u64, due_us: u64) -> &[u8] {
+        self.template.stamp(first, due_us);
         &self.template.bytes
     }
 
