@@ -1,6 +1,6 @@
 //! Redis Streams: a message is an entry with one field, `v`, and an id that the server gives.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::{Answers, Append, Found, How, Read, decimal, line};
 use crate::peers::value::{Template, value};
@@ -22,7 +22,8 @@ pub(crate) fn command(words: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// `XADD`s sent together, answered one by one.
+/// One `XADD`, or a transaction of several: what is sent together is then written and synced once. Without `MULTI`,
+/// Redis syncs after every 16 KiB that it has received.
 #[derive(Debug)]
 pub(crate) struct Appender {
     template: Template,
@@ -33,9 +34,16 @@ impl Appender {
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         let value = value(producer);
         let one = command(&[b"XADD", stream.as_bytes(), b"*", b"v", &value]);
+        let is_transaction = messages > 1;
+        if is_transaction {
+            bytes.extend_from_slice(&command(&[b"MULTI"]));
+        }
         for _ in 0..messages {
             bytes.extend_from_slice(&one);
             values.push(bytes.len() - value.len() - 2);
+        }
+        if is_transaction {
+            bytes.extend_from_slice(&command(&[b"EXEC"]));
         }
         Self { template: Template { bytes, values, producer } }
     }
@@ -49,10 +57,27 @@ impl Append for Appender {
 
     fn answers(&mut self, received: &[u8], _send: &mut Vec<u8>) -> anyhow::Result<Answers> {
         let mut answers = Answers { bytes: 0, messages: 0 };
-        while let Some((id, bytes)) = bulk(&received[answers.bytes..])? {
-            id.context("an entry without an id")?;
-            answers.bytes += bytes;
-            answers.messages += 1;
+        loop {
+            let rest = &received[answers.bytes..];
+            match rest.first() {
+                // The transaction has begun, a command waits for its end.
+                Some(b'+') => {
+                    let Some((_, bytes)) = line(rest) else { break };
+                    answers.bytes += bytes;
+                }
+                // It has come; its entries follow.
+                Some(b'*') => {
+                    let Some((entries, bytes)) = array(rest)? else { break };
+                    ensure!(entries == Some(self.template.values.len()), "Redis has stored {entries:?}");
+                    answers.bytes += bytes;
+                }
+                _ => {
+                    let Some((id, bytes)) = bulk(rest)? else { break };
+                    id.context("an entry without an id")?;
+                    answers.bytes += bytes;
+                    answers.messages += 1;
+                }
+            }
         }
         Ok(answers)
     }
@@ -154,7 +179,7 @@ impl Read for Reader {
             match self.left {
                 None => {
                     let Some((entries, bytes)) = Self::head(rest)? else { return Ok(taken) };
-                    anyhow::ensure!(entries.is_some() || self.how == How::Follow, "the stream ends early");
+                    ensure!(entries.is_some() || self.how == How::Follow, "the stream ends early");
                     taken += bytes;
                     self.left = Some(entries.unwrap_or(0));
                 }
@@ -204,10 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn every_message_has_an_answer_of_its_own() {
-        let mut append = Appender::new("s", 1, 3);
-        assert_eq!(acknowledged_in_pieces(&mut append, b"$3\r\n1-0\r\n$3\r\n1-1\r\n").unwrap(), 2);
-        let full = b"-OOM command not allowed\r\n";
-        assert!(acknowledged_in_pieces(&mut append, full).unwrap_err().to_string().contains("OOM"));
+    fn what_is_sent_together_is_stored_together() {
+        let mut one = Appender::new("s", 1, 1);
+        assert_eq!(acknowledged_in_pieces(&mut one, b"$3\r\n1-0\r\n").unwrap(), 1);
+        let mut two = Appender::new("s", 1, 2);
+        let text = String::from_utf8(two.request(0, 0).to_vec()).unwrap();
+        assert!(text.starts_with("*1\r\n$5\r\nMULTI\r\n*5\r\n"), "{text}");
+        assert!(text.ends_with("\r\n*1\r\n$4\r\nEXEC\r\n"), "{text}");
+        let queued = "+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+        let mut acknowledged =
+            |rest: &str| acknowledged_in_pieces(&mut two, format!("{queued}{rest}").as_bytes());
+        assert_eq!(acknowledged("").unwrap(), 0, "nothing is stored yet");
+        assert_eq!(acknowledged("*2\r\n$3\r\n1-0\r\n$3\r\n1-1\r\n").unwrap(), 2);
+        assert!(acknowledged("*-1\r\n").is_err());
+        assert!(acknowledged("*1\r\n$3\r\n1-0\r\n").is_err());
+        let full = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+        assert!(acknowledged(full).unwrap_err().to_string().contains("EXECABORT"));
     }
 }
