@@ -170,7 +170,9 @@ impl Outcome {
                 continue;
             }
             let mut consumer = running.read(stream, 0, How::Whole);
-            line::read(running.address, consumer.as_mut(), wanted, &mut |value| check.next(value))?;
+            let read =
+                line::read(running.address, consumer.as_mut(), wanted, &mut |value| check.next(value))?;
+            ensure!(read == wanted, "{read} messages are there, {wanted} were acknowledged");
             check.end()?;
         }
         Ok(())
@@ -199,7 +201,11 @@ mod tests {
                 outcome.check(&running).with_context(|| format!("{system:?}")).unwrap();
                 let skimmed = outcome.checks[0].1.wanted();
                 let mut skim = running.read(&streams[0], 1, How::Skim);
-                line::read(running.address, skim.as_mut(), skimmed, &mut |_| Ok(())).unwrap();
+                let all = line::read(running.address, skim.as_mut(), skimmed, &mut |_| Ok(())).unwrap();
+                assert_eq!(all, skimmed, "{system:?}");
+                let mut beginning = running.read(&streams[0], 3, How::Skim);
+                let some = line::read(running.address, beginning.as_mut(), 1, &mut |_| Ok(())).unwrap();
+                assert!((1..=skimmed).contains(&some), "{system:?} sends {some} for the first one");
                 let mut follow = running.read(&streams[0], 2, How::Follow);
                 let mut followed = 0;
                 line::read(running.address, follow.as_mut(), skimmed, &mut |value| {

@@ -52,7 +52,11 @@ pub(super) fn replay(run: &mut Run) -> anyhow::Result<()> {
         }
         for (running, messages) in in_turn(&filled, round) {
             let what = format!("replay, round {round}");
-            let reading = || turn(running, stream, u64::from(round), *messages);
+            let reading = || {
+                let turn = turn(running, stream, u64::from(round), *messages)?;
+                ensure!(turn.messages == *messages, "{} messages came, not {messages}", turn.messages);
+                Ok(turn)
+            };
             let turn = running.named(&what, reading)?;
             progress(format_args!("{what}: {} {:.0} MiB/s", running.system.name(), turn.mib_per_second));
             if round > 0 {
@@ -84,21 +88,23 @@ pub(super) fn fill(running: &Running, stream: &str, bytes: u64) -> anyhow::Resul
 /// What reading a stream came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replayed {
+    pub(super) messages: u64,
     pub(super) mib_per_second: f64,
     pub(super) cpu_seconds_per_gib: f64,
     pub(super) load_program_cores: f64,
 }
 
-/// Reads so many messages from the beginning.
+/// Reads so many messages from the beginning, and the rest of the last one's batch.
 pub(super) fn turn(running: &Running, stream: &str, number: u64, messages: u64) -> anyhow::Result<Replayed> {
     let mut consumer = running.read(stream, number + 1, How::Skim);
-    let bytes = messages * MESSAGE_BYTES as u64;
     let watch = Watch::begin(running.pid())?;
     let started = Instant::now();
-    line::read(running.address, consumer.as_mut(), messages, &mut |_| Ok(()))?;
+    let messages = line::read(running.address, consumer.as_mut(), messages, &mut |_| Ok(()))?;
     let seconds = started.elapsed().as_secs_f64();
     let used = watch.end()?;
+    let bytes = messages * MESSAGE_BYTES as u64;
     Ok(Replayed {
+        messages,
         mib_per_second: mib(bytes) / seconds,
         cpu_seconds_per_gib: used.cpu.as_secs_f64() / gib(bytes),
         load_program_cores: used.own_cpu.as_secs_f64() / seconds,
