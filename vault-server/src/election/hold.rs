@@ -183,18 +183,24 @@ impl Seat {
     async fn beat_on(&self, term: Term, lease: &LeaseId) -> StorageError {
         let mut changes = self.context().changes.subscribe();
         let mut beat = 0;
+        let mut troubled = false;
         loop {
             let current = *changes.borrow_and_update();
             let rest = match self.write_page(LeaderState::Leading, term, beat, current, lease).await {
                 Ok(()) => {
                     self.context().announced.send_replace(Some(current));
+                    if std::mem::take(&mut troubled) {
+                        tracing::info!("storage shows again that this server lives");
+                    }
                     BEAT_EVERY
                 }
                 // The lease tells in time whether this server may go on.
                 Err(
                     error @ (StorageError::Unavailable(_) | StorageError::Full(_) | StorageError::Refused(_)),
                 ) => {
-                    tracing::warn!(%error, "cannot show that this server lives");
+                    if !std::mem::replace(&mut troubled, true) {
+                        tracing::warn!(%error, "cannot show that this server lives, trying again");
+                    }
                     // Another such wait after one for an answer, and a follower would take this server for dead.
                     BEAT_AGAIN
                 }

@@ -319,24 +319,24 @@ impl Stream {
             };
         }
         let (Freshness::Strong, Some(reign)) = (freshness, &open.term) else { return Ok(()) };
-        // Of a damaged stream the last segment that is left may be one that recovery had no reason to claim: it shows the
-        // term of whoever wrote it, which says nothing of ours.
-        // Which one is last is asked when the look begins, after all who share its outcome: a successor claims no segment
-        // that is sealed.
+        // Which segment is last is asked when the look begins, after all who share its outcome: a successor claims none that
+        // is sealed.
         let look = async || {
+            // Of a damaged stream the last one that is left may be one that recovery had no reason to claim: it shows the
+            // term of whoever wrote it, which says nothing of ours.
             let last = open.reader.segments().last().copied().filter(|_| open.fault().is_none());
             let last = last.map(|segment| open.reader.store.blob(segment.base));
             reign.in_force(&self.context.storage, env, last.as_ref()).await
         };
         match open.confirmed.get(env, Duration::ZERO, look).await {
-            Ok(false) => self.is_outrun(reign),
+            Ok(false) => self.end_outrun(reign),
             Ok(true) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Storage shows that the term is over.
-    fn is_outrun(&self, reign: &Reign) -> Result<(), Unusable> {
+    /// Ends the term, of which storage shows that it is over.
+    fn end_outrun(&self, reign: &Reign) -> Result<(), Unusable> {
         self.context.reign_is_over(reign.term, ReignEnd::Outrun(None));
         Err(Unusable::NoLeader)
     }
@@ -473,7 +473,7 @@ impl Stream {
         let Some(reign) = &open.term else { return Ok(()) };
         match reign.in_force(&self.context.storage, self.env(), None).await {
             Ok(true) => Ok(()),
-            Ok(false) => self.is_outrun(reign),
+            Ok(false) => self.end_outrun(reign),
             Err(error) => Err(error.into()),
         }
     }

@@ -324,6 +324,39 @@ async fn a_segment_that_is_gone_while_the_list_cannot_be_had_is_no_missing_data(
     assert_eq!(append(&new.stream("orders"), "b", 10).await.unwrap().first_offset, Offset(1));
 }
 
+/// The look that it shares is asked for by a read that knew only the segment before.
+#[tokio::test(start_paused = true)]
+async fn a_strong_read_is_not_certified_by_a_segment_that_was_sealed_before_its_look() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 1).await;
+    // Two of them fill a segment.
+    for label in ["a", "b", "c"] {
+        append(&stream, label, 1_900_000).await.unwrap();
+    }
+    let hold = Hold::new();
+    let last = old.segment(&stream, 2).name;
+    old.faulty.on(Operation::Properties).blob(&last).then(Fault::Hold(hold.clone()));
+    let ask = || {
+        let stream = Arc::clone(&stream);
+        tokio::spawn(async move { stream.reader(Freshness::Strong).await.map(|_| ()) })
+    };
+    let first = ask();
+    hold.arrived(1).await;
+    let second = ask();
+    old.env.clock.sleep(Duration::from_millis(10)).await;
+    for label in ["d", "e"] {
+        append(&stream, label, 1_900_000).await.unwrap();
+    }
+    let new = old.successor().await;
+    append(&new.stream("orders"), "acknowledged", 10).await.unwrap();
+    let third = ask();
+    old.env.clock.sleep(Duration::from_millis(10)).await;
+    hold.release().await;
+    assert_eq!(first.await.unwrap(), Ok(()), "it asked before there was another leader");
+    assert_eq!(second.await.unwrap(), Err(Unusable::NoLeader));
+    assert_eq!(third.await.unwrap(), Err(Unusable::NoLeader));
+}
+
 /// What is stored in the end where a message of a deposed leader is acknowledged while the claim of its successor, which
 /// appends one too, is on its way.
 async fn stored_where_a_claim_is_late() -> Vec<String> {

@@ -19,7 +19,8 @@ use crate::storage::{BlobName, ETag, LeaseId, LeaseTarget, StorageError};
 /// The ids under which leases may be held without anybody knowing, since the answer to the request that took them got
 /// lost. Who takes such a lease next does so under that id, which storage allows as it would a renewal; under another one
 /// he would wait until it has run out. No id is in two hands: it is taken out, and is put back where there was no answer
-/// again.
+/// again. One under which something was sent is never used again, also where its release was not answered: a deletion that
+/// arrives late would find its lease on a container that was made anew since.
 #[derive(Debug, Default)]
 pub(super) struct UnsureLeases(Mutex<HashMap<LeaseTarget, LeaseId>>);
 
@@ -117,12 +118,7 @@ impl AzureStorage {
         match target {
             LeaseTarget::Container(name) => {
                 let client = self.container(name);
-                let released = self.ask(AZURE_SMALL_REQUEST_TIME, client.release_lease(id, None)).await;
-                if matches!(released, Err(StorageError::Unavailable(_))) {
-                    // A release that arrives late costs its next holder another try. That of a blob would depose a leader.
-                    self.unsure.put_back(target, lease.clone());
-                }
-                released.map(|_| ())
+                self.ask(AZURE_SMALL_REQUEST_TIME, client.release_lease(id, None)).await.map(|_| ())
             }
             LeaseTarget::Blob(name) => {
                 let client = self.blob(name);
