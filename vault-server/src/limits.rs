@@ -107,7 +107,7 @@ pub const EARLY_WAIT: Duration = Duration::from_millis(500);
 /// How many copies of what recovery cleared are kept for each stream.
 pub const ASIDES_KEPT: usize = 8;
 
-/// What one stream may have waiting to be stored.
+/// What one stream may have waiting to be stored, where so much is left for all others.
 pub const QUEUE_BYTES_PER_STREAM: usize = 16 << 20;
 
 /// What all streams together may have waiting to be stored.
@@ -294,7 +294,7 @@ pub const MAX_JSON_BODY_BYTES: usize = 8 << 20;
 /// The largest body that holds a stream's settings.
 pub const MAX_SETTINGS_BODY_BYTES: usize = 64 << 10;
 
-/// What all request bodies together may hold.
+/// What all request bodies together may hold while they arrive and until their records are queued.
 pub const REQUEST_BODIES_BYTES: usize = 64 << 20;
 
 /// How much of a refused body is read and thrown away, so that the client gets to read why it was refused.

@@ -84,7 +84,7 @@ pub enum AppendError {
         next_offset: Offset,
     },
     /// Definite: too much waits to be written.
-    #[error("the write queue of {0} is full")]
+    #[error("{0}; try again soon")]
     QueueFull(&'static str),
     /// Definite: more was appended lately than the stream's settings allow.
     #[error(

@@ -131,10 +131,9 @@ async fn try_append(
         Err(_) => created(app, name, asker, headers).await?,
     };
     let append = Append { records, record_count, expected_offset: said.expected_offset };
-    let appended = stream.append(append, app.settings.append_timeout).await?;
-    // Until here the records counted against the memory of all bodies.
-    drop(permit);
-    Ok(appended)
+    // From here on the records count as queued, and what is left of the body as nothing.
+    drop((bytes, permit));
+    Ok(stream.append(append, app.settings.append_timeout).await?)
 }
 
 /// The stream, made now. That another request made it meanwhile, with whatever settings, is as good.

@@ -18,6 +18,10 @@ use crate::log::writer::AppendRequest;
 use crate::storage::StorageError;
 use crate::traces;
 
+const STREAM_FULL: &str = "the stream has too much waiting to be written";
+const SERVER_FULL: &str = "the server has too much waiting to be written";
+const SHARE_FULL: &str = "the stream has more waiting to be written than is left for all others";
+
 /// Messages to be appended as one run of consecutive offsets.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -40,6 +44,8 @@ impl Stream {
         assert!(append.record_count > 0 && (1..=MAX_RUN_BYTES).contains(&append.records.len()));
         let env = &self.context.env;
         let started = env.clock.monotonic();
+        // First of all, before anything is waited for: from here on the records count as queued.
+        let permits = self.queue_up(append.records.len())?;
         let open = self.opened(patience).await?;
         if let Some(fault) = open.fault() {
             return Err(Unusable::from(fault).into());
@@ -47,15 +53,6 @@ impl Stream {
         if let Some(StorageError::Full(why)) = open.reader.shown.stalled() {
             return Err(AppendError::StorageFull(why));
         }
-        let cost =
-            u32::try_from(append.records.len().max(MIN_REQUEST_COST)).expect("a request is at most 3 MiB");
-        let take = |semaphore: &Arc<Semaphore>, whose: &'static str| match Arc::clone(semaphore)
-            .try_acquire_many_owned(cost)
-        {
-            Ok(permit) => Ok(permit),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(AppendError::QueueFull(whose)),
-        };
-        let permits = [take(&self.queue, "the stream")?, take(&self.context.queue, "the server")?];
         let max_bytes = self.policy.borrow().max_bytes;
         let mut no_room = None;
         if let Some(max_bytes) = max_bytes
@@ -77,6 +74,24 @@ impl Stream {
             self.rate().give_back(bytes);
         }
         outcome
+    }
+
+    /// Takes room in the queues of the stream and of the server. A stream may have as much waiting as is left for all
+    /// others, so that a few on which more comes in than storage takes cannot keep the others from being written to.
+    fn queue_up(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], AppendError> {
+        let cost = bytes.max(MIN_REQUEST_COST);
+        let cost_permits = u32::try_from(cost).expect("a request is at most 3 MiB");
+        let take = |queue: &Arc<Semaphore>, why| match Arc::clone(queue).try_acquire_many_owned(cost_permits)
+        {
+            Ok(permit) => Ok(permit),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(AppendError::QueueFull(why)),
+        };
+        let permits = [take(&self.queue, STREAM_FULL)?, take(&self.context.queue, SERVER_FULL)?];
+        let waiting = QUEUE_BYTES_PER_STREAM - self.queue.available_permits();
+        if waiting > cost && waiting > self.context.queue.available_permits() {
+            return Err(AppendError::QueueFull(SHARE_FULL));
+        }
+        Ok(permits)
     }
 
     /// Whether what is stored and what is queued, this append included, is within the stream's limit.

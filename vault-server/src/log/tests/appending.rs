@@ -203,6 +203,40 @@ async fn the_queue_has_an_end_and_every_wait_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_that_want_more_than_storage_takes_leave_room_for_others() {
+    let server = Server::first(1).await;
+    let mut streams = Vec::new();
+    for n in 0..9 {
+        let stream = server.create(&format!("orders-{n}"), 2).await;
+        append(&stream, "a", 10).await.unwrap();
+        streams.push(stream);
+    }
+    let away = StorageError::Unavailable("away".to_owned());
+    server.faulty.on(Operation::PutPages).always().then(Fault::Fail(away));
+    let mut queued = Vec::new();
+    for stream in &streams {
+        for n in 0..40 {
+            let stream = Arc::clone(stream);
+            tokio::spawn(async move { append(&stream, &format!("m{n}"), 1_000_000).await });
+        }
+        server.env.clock.sleep(Duration::from_millis(1)).await;
+        queued.push(stream.status().queued_bytes / 1_000_000);
+    }
+    // As much as is left for all others, at most 16 MiB, and one message in any case.
+    assert_eq!(queued, [16, 16, 16, 9, 5, 2, 1, 1, 1]);
+    let none = append(&streams[0], "z", 10).await;
+    assert!(matches!(none, Err(AppendError::QueueFull(_))), "{none:?}");
+    server.faulty.heal();
+    server.env.clock.sleep(PATIENCE).await;
+    append(&streams[8], "z", 10).await.unwrap();
+    assert_eq!(
+        streams.iter().map(|stream| stream.status().queued_bytes).sum::<usize>(),
+        0,
+        "all is given back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_messages_are_put_on_record_when_it_gets_quiet_and_at_the_end() {
     let server = Server::first(1).await;
     let stream = server.create("orders", 2).await;
