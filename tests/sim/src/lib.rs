@@ -11,6 +11,7 @@
 //! | [`run`] | one seed from beginning to end |
 //! | [`child`] | a seed in a process of its own |
 //! | [`panics`] | panics of tasks, which are mistakes |
+//! | [`targets`] | page blobs at the speed that Azure states, for figures instead of faults |
 //!
 //! What comes of a run is a history, and [`vault_tests::history`] holds it against the promises.
 //!
@@ -29,4 +30,5 @@ pub mod network;
 pub mod panics;
 pub mod run;
 pub mod storage;
+pub mod targets;
 pub mod world;
