@@ -42,6 +42,12 @@ number! {
     Timestamp
 }
 
+impl Term {
+    /// The sequence number of a segment that was made and that nobody has claimed yet. It is above every term, so that
+    /// raising the number to a term changes nothing; and the highest number that every JSON parser reads exactly.
+    pub const UNUSED: Self = Self((1 << 53) - 1);
+}
+
 impl Offset {
     /// The offset `count` messages further on, or `None` where no message id could name it.
     #[must_use]

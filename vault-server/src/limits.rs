@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use vault_format::ids::Term;
 use vault_format::limits::{BLOCK_BYTES, MAX_RUN_BYTES, MAX_SEGMENT_BYTES};
 
 // --- storage ---
@@ -15,6 +16,8 @@ pub const MAX_PAGE_BLOB_BYTES: u64 = MAX_SEGMENT_BYTES;
 
 /// The highest sequence number: Azure keeps it as a signed number.
 pub const MAX_SEQUENCE_NUMBER: u64 = i64::MAX as u64;
+
+const _: () = assert!(Term::UNUSED.0 <= MAX_SEQUENCE_NUMBER);
 
 /// The longest name of a blob inside its container: Azure's rule.
 pub const MAX_BLOB_NAME_BYTES: usize = 1024;

@@ -9,7 +9,7 @@ use crate::network::{Request, What};
 use crate::recovery::Step;
 use crate::state::{Fate, Protocol, Server, State};
 use crate::{
-    Message, Name, Offset, Position, election, leading, making, promises, reader, recovery, retention,
+    Message, Name, Offset, Position, claim, election, leading, making, promises, reader, recovery, retention,
 };
 
 /// What can happen.
@@ -39,6 +39,10 @@ pub enum Action {
     AnswerStrong(Name),
     /// A server crashes and starts again, or its term ends otherwise.
     Crash(Name),
+    /// The same, while a request that claims a segment is on its way.
+    CrashClaiming(Name),
+    /// A server has no answer to a request that claims a segment, and sends it again; the first may land later.
+    ClaimAgain(Name),
     /// A request is carried out, and its sender hears how that ended.
     Answered(Request),
     /// Its sender does not wait any longer. It is still on its way.
@@ -73,6 +77,10 @@ impl fmt::Display for Action {
                 write!(f, "server {name} proves its term and answers the strong read")
             }
             Self::Crash(name) => write!(f, "server {name} crashes"),
+            Self::CrashClaiming(name) => write!(f, "server {name} crashes, its claim is on its way"),
+            Self::ClaimAgain(name) => {
+                write!(f, "server {name} will claim twice: a first claim is on its way")
+            }
             Self::Answered(request) => write!(f, "[{request}] is carried out and answered"),
             Self::TimedOut(request) => write!(f, "[{request}] times out, and is still on its way"),
             Self::Landed(request) => write!(f, "[{request}] lands, and nobody hears of it"),
@@ -146,6 +154,14 @@ impl Protocol {
     fn actions_of(&self, state: &State, name: Name, actions: &mut Vec<Action>) {
         if election::may_take_lease(state, self, name) {
             actions.push(Action::TakeLease(name));
+        }
+        if claim::due(self, &state.servers[name]).is_some() {
+            if state.left.time_outs > 0 {
+                actions.push(Action::ClaimAgain(name));
+            }
+            if self.bounds.crashes {
+                actions.push(Action::CrashClaiming(name));
+            }
         }
         match &state.servers[name] {
             Server::Follows | Server::Asks | Server::HoldsBack => {}
@@ -247,6 +263,14 @@ impl Protocol {
             Action::AskStrong(name) => leading::ask(state, *name),
             Action::AnswerStrong(name) => leading::answer(state, self, *name),
             Action::Crash(name) => state.end_term(self, *name),
+            Action::CrashClaiming(name) => {
+                claim::leave(state, self, *name);
+                state.end_term(self, *name);
+            }
+            Action::ClaimAgain(name) => {
+                claim::leave(state, self, *name);
+                state.left.time_outs -= 1;
+            }
             Action::Answered(request) => {
                 remove(state, request);
                 let answer = state.carry_out(self, request);
@@ -297,6 +321,7 @@ impl Protocol {
             }
             What::Clear { .. } => state.send(name, request.term, what),
             What::Delete { leftover: false, .. } => retention::unheard(state, name),
+            What::Claim { .. } => unreachable!("nobody waits for what is left of a claim"),
         }
     }
 }

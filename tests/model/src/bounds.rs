@@ -103,8 +103,7 @@ impl Bounds {
     pub const LATE: Self =
         Self { name: "late", messages: 1, strong: true, retries: false, ..Self::RETENTION };
 
-    /// Segments that are made again by a request that was sent twice, when retention has deleted them. Not one of all:
-    /// here something is known to be amiss, see `docs/model.md`; what else happens without a rule is worth knowing.
+    /// Segments that are made again, or claimed, by a request that was sent twice, when retention has deleted them.
     pub const TWICE: Self =
         Self { name: "twice", time_outs: 1, retries: false, reader: false, ..Self::RETENTION };
 
@@ -119,5 +118,6 @@ impl Bounds {
         Self::DAMAGE,
         Self::LEFTOVERS,
         Self::LATE,
+        Self::TWICE,
     ];
 }

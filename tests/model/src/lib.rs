@@ -12,6 +12,7 @@
 //! | [`state`] | everything at one moment, and what an observer has noted |
 //! | [`election`] | the lease and the term |
 //! | [`recovery`] | `log::recover`: claim, scan, clear, leftovers, the claim of the oldest segment |
+//! | [`claim`] | `log::claim`: how a segment is claimed |
 //! | [`making`] | how the next segment is made |
 //! | [`leading`] | `log::appender` and `log::writer`: puts in flight, seals, commits, strong reads |
 //! | [`retention`] | `log::writer::retaining`: the deletion of the oldest segment |
@@ -26,6 +27,7 @@ pub mod actions;
 pub mod batch;
 pub mod bounds;
 pub mod check;
+pub mod claim;
 pub mod election;
 pub mod leading;
 pub mod making;

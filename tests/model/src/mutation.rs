@@ -58,20 +58,20 @@ mutations! {
     NoSeal,
     /// The next segment is made before the seal is stored.
     EarlyRollOver,
-    /// `leader` is not looked at after a segment was made.
-    NoLookAfterMaking,
-    /// It is looked at when the segment is claimed, and not before.
+    /// A segment that nobody has used is claimed without a look at `leader` after it was seen.
     ClaimUnproven,
-    /// It is looked at before the segment is claimed, and not again.
-    UseUnproven,
+    /// It is claimed in whatever state it is, and not in the one in which it was seen.
+    ClaimBlindly,
     /// A follower does not notice that the segment at whose end it waits was made anew.
     FollowMadeAnew,
-    /// Nor where a recovery has found one that is blank.
-    NoLookAtBlank,
     /// A segment is made with the term as its number, so that one that is made late looks like one that was used.
     MadeAsUsed,
+    /// A segment is made with a number below all terms, so that raising it claims it.
+    MadeAsLowest,
     /// A leftover is deleted without a look whether it is still blank.
     LeftoverUnseen,
+    /// A leftover is not claimed before that look.
+    LeftoverUnclaimed,
     /// A new leader does not claim the oldest segment.
     NoGuardOfOldest,
     /// A segment is deleted without a look at `leader`.

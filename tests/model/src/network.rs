@@ -6,14 +6,14 @@
 //! ```
 //!
 //! Only requests that change something are on their way. A read is one step: an answer that is lost changes nothing, and
-//! the read is sent again. So is a claim, which may be carried out twice.
+//! the read is sent again. So is a claim, but that a copy of it may be left on its way.
 
 use std::fmt;
 
 use crate::batch::{Batch, Kind};
 use crate::mutation::Mutation;
 use crate::state::Protocol;
-use crate::storage::{Answer, Storage};
+use crate::storage::{self, Answer, Storage, UNUSED};
 use crate::{Message, Name, Offset, Position, Term};
 
 /// A request on its way.
@@ -37,10 +37,17 @@ pub enum What {
         /// The number that was read.
         if_number: Term,
     },
-    /// Make a segment whose number is 0: nobody uses it yet.
+    /// Make a segment that nobody uses yet.
     Create {
         /// The segment.
         base: Offset,
+    },
+    /// Raise a segment's number to the term; or set it, if nobody has used the segment.
+    Claim {
+        /// The segment.
+        base: Offset,
+        /// Where it is set: when the one was made that was seen.
+        seen: Option<u8>,
     },
     /// Write batches that follow each other, if the segment's number is the term.
     Put {
@@ -60,9 +67,9 @@ pub enum What {
     Delete {
         /// The segment.
         base: Offset,
-        /// Its number when it was looked at.
-        if_number: Term,
-        /// Whether it is a leftover, which must be blank, and not the oldest.
+        /// Its state when it was looked at.
+        seen: storage::State,
+        /// Whether it is a leftover, and not the oldest.
         leftover: bool,
     },
 }
@@ -76,15 +83,20 @@ impl Request {
                 storage.set_leader(self.term, fenced.then_some(*if_number), self.from)
             }
             What::Create { base } => {
-                let number = if protocol.lacks(Mutation::MadeAsUsed) { self.term } else { 0 };
+                let number = match protocol.mutation {
+                    Some(Mutation::MadeAsUsed) => self.term,
+                    Some(Mutation::MadeAsLowest) => 0,
+                    _ => UNUSED,
+                };
                 storage.create(*base, number, protocol.bounds.pages)
             }
+            What::Claim { base, seen: None } => {
+                storage.raise(*base, self.term).map_or(Answer::Missing, |_| Answer::Done)
+            }
+            What::Claim { base, seen } => storage.claim_unused(*base, self.term, seen.filter(|_| fenced)),
             What::Put { base, batches } => storage.put(*base, batches, term, |_| true),
             What::Clear { base, from } => storage.clear(*base, *from, term),
-            What::Delete { base, if_number, leftover } => {
-                let blank = *leftover && !protocol.lacks(Mutation::LeftoverUnseen);
-                storage.delete(*base, fenced.then_some(*if_number), blank)
-            }
+            What::Delete { base, seen, .. } => storage.delete(*base, fenced.then_some(*seen)),
         }
     }
 
@@ -98,7 +110,15 @@ impl Request {
             What::SetTerm { if_number } => storage.leader > *if_number,
             What::Create { .. } => false,
             What::Put { base, .. } | What::Clear { base, .. } => claimed_above(base, self.term),
-            What::Delete { base, if_number, .. } => claimed_above(base, *if_number),
+            What::Claim { base, seen: None } => claimed_above(base, self.term - 1),
+            What::Claim { base, seen: Some(made) } => {
+                let seen = storage::State { number: UNUSED, made: *made };
+                storage.segment(*base).is_none_or(|segment| segment.state() != seen)
+            }
+            What::Delete { base, seen, .. } => {
+                storage.segment(*base).is_none_or(|segment| segment.made > seen.made)
+                    || (seen.number != UNUSED && claimed_above(base, seen.number))
+            }
         }
     }
 }
@@ -117,6 +137,10 @@ impl fmt::Display for Request {
         match &self.what {
             What::SetTerm { if_number } => write!(f, "set the term, if it is {if_number}")?,
             What::Create { base } => write!(f, "create segment {base}")?,
+            What::Claim { base, seen: None } => write!(f, "raise the number of segment {base}")?,
+            What::Claim { base, seen: Some(_) } => {
+                write!(f, "set the number of segment {base}, if it is the unused one that was seen")?;
+            }
             What::Put { base, batches } => {
                 write!(f, "put into segment {base}")?;
                 for batch in batches {
@@ -129,9 +153,9 @@ impl fmt::Display for Request {
                 }
             }
             What::Clear { base, from } => write!(f, "clear segment {base} from {from} on")?,
-            What::Delete { base, if_number, leftover } => {
+            What::Delete { base, seen, leftover } => {
                 let what = if *leftover { "leftover" } else { "oldest" };
-                write!(f, "delete the {what} segment {base}, if its number is {if_number}")?;
+                write!(f, "delete the {what} segment {base}, if its number is {}", seen.number)?;
             }
         }
         Ok(())

@@ -6,12 +6,13 @@
 //! ```
 
 use crate::batch::{Chain, Page, Scanned, evidence};
+use crate::claim::{self, Claim, Outcome};
 use crate::leading::Leading;
 use crate::making::Making;
 use crate::mutation::Mutation;
 use crate::network::What;
 use crate::state::{Protocol, Server, State};
-use crate::storage::Answer;
+use crate::storage::{Answer, UNUSED};
 use crate::{Name, Offset, Term};
 
 /// How far a server is with taking the stream over.
@@ -36,8 +37,8 @@ pub enum Step {
     List,
     /// Look which of them is the newest that holds a page.
     Pick,
-    /// Raise its number to the term.
-    Claim,
+    /// Make the term its number.
+    Claim(Claim),
     /// Go forward to the tail.
     Scan,
     /// Make the segment that the seal names.
@@ -48,8 +49,10 @@ pub enum Step {
     LookAgain,
     /// What lies beyond the tail is being cleared.
     Clearing,
-    /// Delete the segments behind the last one in use.
+    /// Delete the segments behind the last one in use: raise the number of the next of them.
     Leftovers,
+    /// Look whether it is blank, and still has this number.
+    LookAtLeftover(Term),
     /// One of them is being deleted.
     DeletingLeftover,
     /// Claim the oldest segment, and check that nothing is missing.
@@ -72,7 +75,14 @@ impl Recovery {
     fn enter_next(&mut self) {
         self.at += 1;
         self.scanned = None;
-        self.step = Step::Claim;
+        self.step = Step::Claim(Claim::Due);
+    }
+
+    /// Whether the oldest segment is to be claimed.
+    #[must_use]
+    pub fn guards(&self, protocol: &Protocol) -> bool {
+        let guards = protocol.bounds.retention && !protocol.lacks(Mutation::NoGuardOfOldest);
+        guards && self.listed.len() > 1
     }
 
     fn scanned(&self) -> Scanned {
@@ -116,21 +126,25 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name) {
                 |base: &Offset| state.storage.segment(*base).is_some_and(|segment| !segment.is_blank());
             let newest = recovery.listed.len() - 1;
             recovery.at = recovery.listed.iter().rposition(is_written).unwrap_or(newest);
-            recovery.step = if protocol.lacks(Mutation::ScanBeforeClaim) { Step::Scan } else { Step::Claim };
+            recovery.step =
+                if protocol.lacks(Mutation::ScanBeforeClaim) { Step::Scan } else { Step::Claim(Claim::Due) };
         }
-        Step::Claim => match state.storage.claim(recovery.listed[recovery.at], recovery.term) {
-            None => proceeds = false,
-            Some(number) if number > recovery.term => return state.end_term(protocol, name),
-            Some(_) if recovery.scanned.is_some() => recovery.after_scan(),
-            Some(_) => recovery.step = Step::Scan,
-        },
+        Step::Claim(claim) => {
+            match claim::go_on(state, protocol, name, claim, recovery.listed[recovery.at]) {
+                Outcome::Gone => proceeds = false,
+                Outcome::Ended => return,
+                Outcome::GoesOn(claim) => recovery.step = Step::Claim(claim),
+                Outcome::Claimed if recovery.scanned.is_some() => recovery.after_scan(),
+                Outcome::Claimed => recovery.step = Step::Scan,
+            }
+        }
         Step::Scan => match scan(state, protocol, &recovery) {
             None => proceeds = false,
             Some(scanned) if scanned.chain.fence > recovery.term => return state.end_term(protocol, name),
             Some(scanned) => {
                 recovery.scanned = Some(scanned);
                 if protocol.lacks(Mutation::ScanBeforeClaim) {
-                    recovery.step = Step::Claim;
+                    recovery.step = Step::Claim(Claim::Due);
                 } else {
                     recovery.after_scan();
                 }
@@ -146,19 +160,39 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name) {
         },
         Step::Leftovers => match recovery.listed.get(recovery.at + 1).copied() {
             None => recovery.step = Step::Guard,
-            Some(base) => match state.storage.segment(base).map(|it| (it.number, it.is_blank())) {
-                Some((_, false)) if !protocol.lacks(Mutation::LeftoverUnseen) => {
-                    recovery = Recovery::new(recovery.term);
+            Some(base) => {
+                let number = if protocol.lacks(Mutation::LeftoverUnclaimed) {
+                    state.storage.segment(base).map(|segment| segment.number)
+                } else {
+                    state.storage.raise(base, recovery.term)
+                };
+                match number {
+                    None => {
+                        recovery.listed.remove(recovery.at + 1);
+                    }
+                    Some(number) if number > recovery.term && number != UNUSED => {
+                        return state.end_term(protocol, name);
+                    }
+                    Some(number) => recovery.step = Step::LookAtLeftover(number),
                 }
-                Some((if_number, _)) => {
-                    state.send(name, recovery.term, What::Delete { base, if_number, leftover: true });
-                    recovery.step = Step::DeletingLeftover;
-                }
+            }
+        },
+        Step::LookAtLeftover(number) => {
+            let base = recovery.listed[recovery.at + 1];
+            match state.storage.segment(base).map(|it| (it.state(), it.is_blank())) {
                 None => {
                     recovery.listed.remove(recovery.at + 1);
+                    recovery.step = Step::Leftovers;
                 }
-            },
-        },
+                Some((seen, blank))
+                    if seen.number == number && (blank || protocol.lacks(Mutation::LeftoverUnseen)) =>
+                {
+                    state.send(name, recovery.term, What::Delete { base, seen, leftover: true });
+                    recovery.step = Step::DeletingLeftover;
+                }
+                Some(_) => recovery = Recovery::new(recovery.term),
+            }
+        }
         Step::Guard => return guard(state, protocol, name, recovery),
         Step::Clearing | Step::DeletingLeftover => unreachable!("the answer makes it go on"),
     }
@@ -230,18 +264,10 @@ pub fn leftover_deleted(state: &mut State, name: Name, answer: Answer) {
 
 /// Claims the oldest segment, so that a deletion which an earlier leader has on its way is refused; then leads.
 fn guard(state: &mut State, protocol: &Protocol, name: Name, mut recovery: Recovery) {
-    let guards = protocol.bounds.retention && !protocol.lacks(Mutation::NoGuardOfOldest);
-    if guards && recovery.listed.len() > 1 {
-        // What was deleted since the list was made may have been made anew by a request that came late.
-        let made_anew = state.storage.segment(recovery.listed[0]).is_some_and(|segment| segment.is_unused());
-        if made_anew {
-            recovery.listed.remove(0);
-            recovery.at -= 1;
-            state.servers[name] = Server::Recovers(recovery);
-            return;
-        }
-        match state.storage.claim(recovery.listed[0], recovery.term) {
-            None => {
+    if recovery.guards(protocol) {
+        match state.storage.raise(recovery.listed[0], recovery.term) {
+            // What was deleted since the list was made may have been made anew by a request that came late.
+            None | Some(UNUSED) => {
                 recovery.listed.remove(0);
                 recovery.at -= 1;
                 state.servers[name] = Server::Recovers(recovery);
@@ -250,11 +276,6 @@ fn guard(state: &mut State, protocol: &Protocol, name: Name, mut recovery: Recov
             Some(number) if number > recovery.term => return state.end_term(protocol, name),
             Some(_) => {}
         }
-    }
-    // A blank segment may have been made since a later leader listed the segments, which knows nothing of it then.
-    let blank = recovery.scanned.is_some_and(|scanned| scanned.chain.position == 0);
-    if blank && state.storage.leader != recovery.term && !protocol.lacks(Mutation::NoLookAtBlank) {
-        return state.end_term(protocol, name);
     }
     if recovery.listed.first().is_some_and(|base| *base > 0) && !state.storage.trimmed {
         return state.hold_back(protocol, name);

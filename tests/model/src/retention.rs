@@ -4,8 +4,8 @@
 use crate::mutation::Mutation;
 use crate::network::What;
 use crate::state::{Protocol, Server, State};
-use crate::storage::Answer;
-use crate::{Name, Offset, Term};
+use crate::storage::{self, Answer};
+use crate::{Name, Offset};
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -14,16 +14,10 @@ pub enum Deletion {
     Due,
     /// The segment has to be looked at.
     Recorded,
-    /// `leader` has to show that the term is still in force.
-    Looked {
-        /// The state that it was in.
-        number: Term,
-    },
+    /// It was in this state; `leader` has to show that the term is still in force.
+    Looked(storage::State),
     /// The request has to be sent.
-    Proven {
-        /// The state that it was in.
-        number: Term,
-    },
+    Proven(storage::State),
     /// It is on its way.
     Sent,
 }
@@ -51,17 +45,17 @@ pub fn go_on(state: &mut State, protocol: &Protocol, name: Name) {
             Some(Deletion::Recorded)
         }
         Some(Deletion::Recorded) => match state.storage.segment(base) {
-            Some(segment) => Some(Deletion::Looked { number: segment.number }),
+            Some(segment) => Some(Deletion::Looked(segment.state())),
             None => return gone(state, name, base),
         },
         // One who was deposed tries again, until it learns that it was.
-        Some(Deletion::Looked { number }) => {
+        Some(Deletion::Looked(seen)) => {
             let in_force = state.storage.leader == term || protocol.lacks(Mutation::DeleteUnproven);
-            in_force.then_some(Deletion::Proven { number })
+            in_force.then_some(Deletion::Proven(seen))
         }
-        Some(Deletion::Proven { number }) => {
+        Some(Deletion::Proven(seen)) => {
             leading.deletion = Some(Deletion::Sent);
-            return state.send(name, term, What::Delete { base, if_number: number, leftover: false });
+            return state.send(name, term, What::Delete { base, seen, leftover: false });
         }
         Some(Deletion::Sent) => unreachable!("the answer makes it go on"),
     };

@@ -260,6 +260,7 @@ impl State {
         let fenced = !match request.what {
             What::Put { .. } | What::Clear { .. } => protocol.lacks(Mutation::NoFence),
             What::SetTerm { .. } => protocol.lacks(Mutation::UnconditionalTerm),
+            What::Claim { .. } => protocol.lacks(Mutation::ClaimBlindly),
             What::Delete { .. } | What::Create { .. } => false,
         };
         let (before, oldest) = (self.storage.clone(), self.oldest());
@@ -270,8 +271,8 @@ impl State {
         let changed = self.storage != before;
         match request.what {
             What::SetTerm { .. } => {}
-            // A segment that nobody has written to counts for nobody.
-            What::Create { .. } => {}
+            // A segment that nobody has used counts for nobody; and a claim of an earlier term takes nothing from a later one.
+            What::Create { .. } | What::Claim { .. } => {}
             _ => self.noted.landed_late |= changed && request.term < self.noted.in_charge,
         }
         if let (What::Delete { base, leftover: true, .. }, Answer::Done) = (&request.what, answer) {
@@ -301,6 +302,7 @@ impl State {
             (What::Put { .. }, Answer::Done) => crate::leading::stored(self, protocol, name, request),
             (What::Clear { .. }, Answer::Done) => crate::recovery::cleared(self, name),
             (What::Put { .. } | What::Clear { .. }, _) => self.end_term(protocol, name),
+            (What::Claim { .. }, _) => unreachable!("nobody waits for what is left of a claim"),
             (What::Delete { leftover: true, .. }, _) => crate::recovery::leftover_deleted(self, name, answer),
             (What::Delete { leftover: false, base, .. }, _) => {
                 crate::retention::hear(self, name, *base, answer);
@@ -318,7 +320,10 @@ impl State {
 
     /// Sorts what has no order, and forgets what can change nothing any more.
     pub fn tidy(&mut self, protocol: &Protocol) {
-        let conditional = !matches!(protocol.mutation, Some(Mutation::NoFence | Mutation::UnconditionalTerm));
+        let conditional = !matches!(
+            protocol.mutation,
+            Some(Mutation::NoFence | Mutation::UnconditionalTerm | Mutation::ClaimBlindly)
+        );
         let storage = &self.storage;
         self.network.retain(|request| request.awaited || !conditional || !request.is_hopeless(storage));
         self.network.sort();

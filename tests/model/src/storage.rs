@@ -1,11 +1,23 @@
 //! A storage account: what the backends' contract says, no more. Each operation is one atomic step, condition and change
 //! together.
 //!
-//! An ETag is modelled by the sequence number, and of what was seen blank by its being blank: it changes when these do. Real
-//! ones change more often, so that more is refused.
+//! An ETag is modelled by the sequence number and by which of the blobs of that name it is: it changes when these do. Real
+//! ones may change more often, so that more is refused.
 
 use crate::batch::{Batch, Page};
 use crate::{Name, Offset, Position, Term};
+
+/// The number with which a segment is made, above every term: nobody has used it.
+pub const UNUSED: Term = Term::MAX;
+
+/// Names a state of a page blob.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct State {
+    /// Its number.
+    pub number: Term,
+    /// When it was made.
+    pub made: u8,
+}
 
 /// What storage holds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -20,6 +32,8 @@ pub struct Storage {
     pub trimmed: bool,
     /// Oldest first.
     pub segments: Vec<Segment>,
+    /// How many segments were deleted: what tells those of one name apart.
+    pub deleted: u8,
 }
 
 /// A page blob.
@@ -27,8 +41,10 @@ pub struct Storage {
 pub struct Segment {
     /// The offset of its first message, and its name.
     pub base: Offset,
-    /// Its sequence number: the highest term that has claimed it.
+    /// Its sequence number: the highest term that has claimed it, or [`UNUSED`].
     pub number: Term,
+    /// After how many deletions it was made.
+    pub made: u8,
     /// What is written.
     pub pages: Vec<Page>,
 }
@@ -43,7 +59,14 @@ impl Segment {
     /// Whether nobody has ever used it: it was made, and neither claimed nor written to.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        self.number == 0 && self.is_blank()
+        // It is made with 0 where a rule is taken out.
+        self.number == UNUSED || (self.number == 0 && self.is_blank())
+    }
+
+    /// Its ETag.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State { number: self.number, made: self.made }
     }
 }
 
@@ -64,7 +87,7 @@ impl Storage {
     /// An account in which a stream was created, and nothing else has happened.
     #[must_use]
     pub fn new() -> Self {
-        Self { leader: 0, lease: None, begun: false, trimmed: false, segments: Vec::new() }
+        Self { leader: 0, lease: None, begun: false, trimmed: false, segments: Vec::new(), deleted: 0 }
     }
 
     /// The segment with this base.
@@ -78,10 +101,21 @@ impl Storage {
     }
 
     /// Set Blob Properties, action `max`: the answer carries the number in force. `None`: 404.
-    pub fn claim(&mut self, base: Offset, term: Term) -> Option<Term> {
+    pub fn raise(&mut self, base: Offset, term: Term) -> Option<Term> {
         let segment = self.segment_mut(base)?;
         segment.number = segment.number.max(term);
         Some(segment.number)
+    }
+
+    /// Set Blob Properties, action `update`, of a segment that nobody has used, with `If-Match` in the state in which it was
+    /// `seen`; with `None` in any such state.
+    pub fn claim_unused(&mut self, base: Offset, term: Term, seen: Option<u8>) -> Answer {
+        let Some(segment) = self.segment_mut(base) else { return Answer::Missing };
+        if segment.number != UNUSED || seen.is_some_and(|made| segment.made != made) {
+            return Answer::Refused;
+        }
+        segment.number = term;
+        Answer::Done
     }
 
     /// Put Blob with `If-None-Match: *`.
@@ -90,7 +124,8 @@ impl Storage {
             return Answer::Exists;
         }
         let at = self.segments.partition_point(|segment| segment.base < base);
-        self.segments.insert(at, Segment { base, number, pages: vec![Page::Blank; usize::from(pages)] });
+        let (pages, made) = (vec![Page::Blank; usize::from(pages)], self.deleted);
+        self.segments.insert(at, Segment { base, number, made, pages });
         Answer::Done
     }
 
@@ -126,16 +161,16 @@ impl Storage {
         Answer::Done
     }
 
-    /// Delete Blob with `If-Match`, in the state with this number, or where it must be blank as well.
-    pub fn delete(&mut self, base: Offset, if_number: Option<Term>, if_blank: bool) -> Answer {
+    /// Delete Blob with `If-Match`.
+    pub fn delete(&mut self, base: Offset, seen: Option<State>) -> Answer {
         let Some(at) = self.segments.iter().position(|segment| segment.base == base) else {
             return Answer::Missing;
         };
-        let segment = &self.segments[at];
-        if if_number.is_some_and(|number| segment.number != number) || (if_blank && !segment.is_blank()) {
+        if seen.is_some_and(|seen| self.segments[at].state() != seen) {
             return Answer::Refused;
         }
         self.segments.remove(at);
+        self.deleted += 1;
         Answer::Done
     }
 

@@ -58,6 +58,11 @@ fn segments_that_are_made_late_count_for_nobody() {
 }
 
 #[test]
+fn claims_and_segments_that_come_twice_keep_the_promises() {
+    keeps(Bounds::TWICE);
+}
+
+#[test]
 fn a_leftover_that_is_written_to_is_kept() {
     keeps(Bounds::LEFTOVERS);
 }
@@ -84,8 +89,7 @@ fn every_rule_is_needed() {
         (Bounds::READS, Mutation::StrongFromMemory, I3),
         (Bounds::SEGMENTS, Mutation::NoSeal, I1),
         (Bounds::SEGMENTS, Mutation::EarlyRollOver, NO_FALSE_ALARM),
-        (Bounds::SEGMENTS, Mutation::NoLookAfterMaking, I4),
-        (Bounds::TAKEOVERS, Mutation::NoLookAtBlank, I4),
+        (Bounds::SEGMENTS, Mutation::ClaimUnproven, I4),
         (Bounds::RETENTION, Mutation::NoGuardOfOldest, I4),
         (Bounds::RETENTION, Mutation::DeleteUnproven, NO_FALSE_ALARM),
         (Bounds::RETENTION, Mutation::DeleteWithoutFoothold, NO_FALSE_ALARM),
@@ -93,9 +97,12 @@ fn every_rule_is_needed() {
         (Bounds::RETENTION, Mutation::MadeAsUsed, NO_FALSE_ALARM),
         (Bounds::LATE, Mutation::MadeAsUsed, I3),
         (Bounds::RETENTION, Mutation::ClaimUnproven, NO_FALSE_ALARM),
-        (Bounds::TWICE, Mutation::UseUnproven, I4),
+        (Bounds::TWICE, Mutation::ClaimBlindly, I1),
+        (Bounds::TWICE, Mutation::ClaimBlindly, I4),
+        (Bounds::RETENTION, Mutation::MadeAsLowest, NO_FALSE_ALARM),
         (Bounds::LATE, Mutation::FollowMadeAnew, I3),
         (Bounds::LEFTOVERS, Mutation::LeftoverUnseen, I7),
+        (Bounds::LEFTOVERS, Mutation::LeftoverUnclaimed, I7),
         (Bounds::DAMAGE, Mutation::DamageIsTail, I7),
     ];
     for (bounds, mutation, promise) in needed {

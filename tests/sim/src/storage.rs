@@ -503,11 +503,7 @@ impl Storage for Link {
     ) -> Result<ETag, StorageError> {
         let (about, blob) = (format!("{blob} {sequence_number}"), blob.clone());
         self.send(Operation::CreatePageBlob, about, 0, move |service, _| {
-            let created = Service::now(service.memory.create_page_blob(&blob, bytes, sequence_number))?;
-            if SegmentName::parse(&blob.name).is_some() {
-                service.world.record(Event::Claim { blob: blob.to_string(), term: sequence_number.0 });
-            }
-            Ok(created)
+            Service::now(service.memory.create_page_blob(&blob, bytes, sequence_number))
         })
         .await
     }
@@ -577,13 +573,18 @@ impl Storage for Link {
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        let (about, blob) = (format!("{blob} {at_least}"), blob.clone());
-        self.send(Operation::RaiseSequenceNumber, about, 0, move |service, _| {
-            let term = Service::now(service.memory.raise_sequence_number(&blob, at_least))?;
-            service.world.record(Event::Claim { blob: blob.to_string(), term: term.0 });
-            Ok(term)
-        })
-        .await
+        let about = format!("{blob} {at_least}");
+        let request = || {
+            let blob = blob.clone();
+            self.send(Operation::RaiseSequenceNumber, about.clone(), 0, move |service, _| {
+                let term = Service::now(service.memory.raise_sequence_number(&blob, at_least))?;
+                if term != Term::UNUSED {
+                    service.world.record(Event::Claim { blob: blob.to_string(), term: term.0 });
+                }
+                Ok(term)
+            })
+        };
+        twice(&self.env, 0, || (), request).await
     }
 
     async fn set_sequence_number(
@@ -591,15 +592,18 @@ impl Storage for Link {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         let about = format!("{blob} {number} {if_match:?}");
         let (blob, if_match, lease, life) =
-            (blob.clone(), if_match.clone(), lease.clone(), self.life.clone());
+            (blob.clone(), if_match.clone(), lease.cloned(), self.life.clone());
         self.send(Operation::SetSequenceNumber, about, 0, move |service, _| {
-            Service::now(service.memory.set_sequence_number(&blob, number, &if_match, &lease))?;
+            let lease = lease.as_ref();
+            Service::now(service.memory.set_sequence_number(&blob, number, &if_match, lease))?;
             if blob.name == LEADER_BLOB {
                 service.world.record(Event::Term { term: number.0, holder: life.to_string() });
+            } else {
+                service.world.record(Event::Claim { blob: blob.to_string(), term: number.0 });
             }
             Ok(())
         })

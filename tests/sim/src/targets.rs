@@ -214,7 +214,7 @@ impl Storage for Paced {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         self.take(Some(blob), 0).await;
         self.inner.set_sequence_number(blob, number, if_match, lease).await

@@ -133,7 +133,7 @@ impl Seat {
             let before = until_definite(self.env(), read).await?;
             let seen = Term(self.seen.load(Ordering::Relaxed));
             let term = next_term(before.sequence_number, at_least.max(seen), self.env().clock.now());
-            match self.storage().set_sequence_number(&self.blob, term, &before.etag, lease).await {
+            match self.storage().set_sequence_number(&self.blob, term, &before.etag, Some(lease)).await {
                 Ok(()) => {
                     self.seen.fetch_max(term.0, Ordering::Relaxed);
                     self.context().metrics.election.terms.add(1);

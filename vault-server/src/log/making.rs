@@ -1,27 +1,32 @@
 //! Making segments, and getting rid of those that nobody uses.
 //!
 //! ```text
-//!  made with number 0 ---> leader looked at ---> claimed: the number is our term ---> leader looked at ---> used
-//!         |                                        |
-//!         +--- unused: counts for nobody           +--- blank, and somebody's
+//!  made as unused ---> leader looked at ---> claimed: the number is our term ---> used
+//!         |                                    |
+//!         +--- counts for nobody               +--- blank, and somebody's
 //! ```
 //!
 //! A request that makes a segment may arrive when its sender was deposed long ago, even when retention has deleted that
-//! very segment. What it makes then stays unused: whoever comes upon it in front of the segments that count takes no
-//! notice of it, and what was zeroed by accident is told from it by its number. A late write of a deposed leader does
-//! not land in it: it names the term that it was claimed under.
+//! very segment. What it makes then stays unused ([`Term::UNUSED`]): whoever comes upon it in front of the segments that
+//! count takes no notice of it, and what was zeroed by accident is told from it by its number. A late write of a deposed
+//! leader does not land in it: it names the term that it was claimed under. Nor does a late claim: see
+//! [`claim`](crate::log::claim).
 
 use vault_format::ids::{Offset, Position, Term};
 
+use crate::log::claim::{Raised, claim, claim_unused, outrun, prove, raise};
 use crate::log::error::Unusable;
-use crate::log::recover::{RecoverError, claim, corrupt, pages};
-use crate::log::reign::{Reign, ReignEnd};
+use crate::log::recover::{RecoverError, corrupt, pages};
+use crate::log::reign::Reign;
 use crate::log::retry::{Backoff, until_definite};
 use crate::log::store::{Head, Segment, Store};
-use crate::storage::StorageError;
+use crate::storage::{ETag, StorageError};
 
 /// Makes a segment, blank and fenced with our term. One that a request of ours, or an earlier leader, made and never
 /// wrote to is as good.
+///
+/// A successor knows of it: `leader` showed our term when the segment was there already, so that whoever leads later lists
+/// it, and claims or deletes it before he writes.
 pub(crate) async fn create_segment(
     store: &Store,
     reign: &Reign,
@@ -45,11 +50,10 @@ async fn try_create(
     segment_bytes: u64,
 ) -> Result<Option<Segment>, RecoverError> {
     let blob = store.blob(base);
-    let created =
-        until_definite(&store.env, || store.storage.create_page_blob(&blob, segment_bytes, Term::ZERO)).await;
-    let is_new = match created {
-        Ok(_) => true,
-        Err(StorageError::AlreadyExists) => false,
+    let create = || store.storage.create_page_blob(&blob, segment_bytes, Term::UNUSED);
+    let new = match until_definite(&store.env, create).await {
+        Ok(etag) => Some(etag),
+        Err(StorageError::AlreadyExists) => None,
         Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => return Err(outrun()),
         Err(error) => {
             // A successor may have deleted the stream.
@@ -59,41 +63,39 @@ async fn try_create(
             return Err(error.into());
         }
     };
-    // A leader that was deposed before the segment was made must not claim it: retention may have deleted what its
-    // successor had made of it.
-    prove(store, reign).await?;
-    let bytes = if is_new {
-        segment_bytes
-    } else {
-        match until_definite(&store.env, || store.storage.properties(&blob)).await {
-            Ok(properties) => properties.bytes,
-            Err(StorageError::NotFound) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    };
-    let segment = Segment { base, bytes };
-    match claim(store, reign, &segment).await {
+    let (segment, is_blank) = match claim_made(store, reign, base, segment_bytes, new.as_ref()).await {
         Err(RecoverError::Unusable(Unusable::NotFound)) => return Ok(None),
         claimed => claimed?,
-    }
-    let is_blank = is_new || is_blank(store, &segment).await?;
-    // A leader that was deposed meanwhile could use a segment that its successor knows nothing of, or take for damage
-    // what its successor has written.
-    prove(store, reign).await?;
+    };
     if is_blank {
         return Ok(Some(segment));
     }
+    // What a successor has written is no damage.
+    prove(store, reign).await?;
     let detail = "it is written to, but nothing led to it";
     Err(Unusable::from(corrupt(&segment, Position::ZERO, detail)).into())
 }
 
-/// Fails where a higher term was given out.
-async fn prove(store: &Store, reign: &Reign) -> Result<(), RecoverError> {
-    if reign.in_force(&store.storage, &store.env, None).await? { Ok(()) } else { Err(outrun()) }
-}
-
-fn outrun() -> RecoverError {
-    RecoverError::Reign(ReignEnd::Outrun(None))
+/// Claims the segment that is there by now, and looks whether it is blank. `new`: its state, where we have just made it.
+async fn claim_made(
+    store: &Store,
+    reign: &Reign,
+    base: Offset,
+    segment_bytes: u64,
+    new: Option<&ETag>,
+) -> Result<(Segment, bool), RecoverError> {
+    let made = Segment { base, bytes: segment_bytes };
+    if let Some(new) = new
+        && claim_unused(store, reign, &made, new).await?
+    {
+        return Ok((made, true));
+    }
+    let blob = store.blob(base);
+    let bytes = until_definite(&store.env, || store.storage.properties(&blob)).await?.bytes;
+    let segment = Segment { base, bytes };
+    claim(store, reign, &segment).await?;
+    let is_blank = is_blank(store, &segment).await?;
+    Ok((segment, is_blank))
 }
 
 /// Whether no page of a segment is written.
@@ -125,12 +127,11 @@ pub(crate) async fn list(store: &Store) -> Result<Listed, Unusable> {
     Ok(Listed { segments, late })
 }
 
-/// Whether nobody has ever used a segment. One that was restored without its number is not blank.
-pub(crate) async fn is_unused(store: &Store, segment: &Segment) -> Result<bool, Unusable> {
+/// Whether nobody has ever used a segment: then no page of it can have been written.
+async fn is_unused(store: &Store, segment: &Segment) -> Result<bool, Unusable> {
     let blob = store.blob(segment.base);
     match until_definite(&store.env, || store.storage.properties(&blob)).await {
-        Ok(properties) if properties.sequence_number > Term::ZERO => Ok(false),
-        Ok(_) => is_blank(store, segment).await,
+        Ok(properties) => Ok(properties.sequence_number == Term::UNUSED),
         // Deleted since it was listed: who comes there finds out why.
         Err(StorageError::NotFound) => Ok(false),
         Err(error) => Err(error.into()),
@@ -139,20 +140,31 @@ pub(crate) async fn is_unused(store: &Store, segment: &Segment) -> Result<bool, 
 
 /// Deletes segments that belong to nobody: they were blank when they were listed. One that is written to by now is none
 /// of them, and neither are those behind it. Whether there was none such.
-pub(crate) async fn delete_leftovers(store: &Store, leftovers: &[Segment]) -> Result<bool, Unusable> {
+pub(crate) async fn delete_leftovers(
+    store: &Store,
+    reign: &Reign,
+    leftovers: &[Segment],
+) -> Result<bool, RecoverError> {
     for leftover in leftovers {
         let blob = store.blob(leftover.base);
+        // From here on whoever writes to it claims it before, which changes its state. A write alone may not.
+        let number = match raise(store, reign, leftover).await {
+            Ok(Raised::Claimed) => reign.term,
+            Ok(Raised::Unused) => Term::UNUSED,
+            Err(RecoverError::Unusable(Unusable::NotFound)) => continue,
+            Err(error) => return Err(error),
+        };
         let etag = match until_definite(&store.env, || store.storage.properties(&blob)).await {
-            Ok(properties) => properties.etag,
+            Ok(found) if found.sequence_number == number => found.etag,
+            Ok(_) => return Ok(false),
             Err(StorageError::NotFound) => continue,
             Err(error) => return Err(error.into()),
         };
-        // What is blank after its state was read is deleted in that state, or not at all.
         match is_blank(store, leftover).await {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(Unusable::NotFound) => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         tracing::warn!(%blob, "deleting a segment that was made and never written to");
         match until_definite(&store.env, || store.storage.delete_blob(&blob, Some(&etag))).await {

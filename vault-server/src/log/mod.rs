@@ -14,6 +14,7 @@
 //! | `asked` | listings that somebody asks for |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
+//! | `claim` | claiming a segment, so that nothing of an earlier term lands in it |
 //! | `beyond` | what lies beyond the tail: damage, or remains that are cleared |
 //! | `making` | making segments; telling those that nobody uses |
 //! | `following`, `fresh` | reading what another server appends; one look for many who ask |
@@ -26,6 +27,7 @@ mod appender;
 pub(crate) mod asked;
 mod beyond;
 pub mod blocks;
+mod claim;
 mod codec;
 pub(crate) mod context;
 pub mod error;

@@ -12,6 +12,7 @@ use vault_format::producers::Producers;
 
 use crate::limits::OVERTAKEN_TRIES;
 use crate::log::beyond::{Settled, settle_tail};
+use crate::log::claim::claim;
 use crate::log::error::{StreamFault, Unusable};
 use crate::log::making::{Listed, create_segment, delete_leftovers, is_blank, list};
 use crate::log::reign::{Reign, ReignEnd};
@@ -163,15 +164,6 @@ async fn attempt(
             // The blob was restored from a copy, which does not keep the sequence number: rise above what it holds.
             return Err(RecoverError::Reign(ReignEnd::Outrun(Some(scanned.chain.fence))));
         }
-        if let Purpose::Lead { reign, .. } = purpose
-            && scanned.chain.position == Position::ZERO
-            && !claims_late
-            && !reign.in_force(&store.storage, &store.env, None).await?
-        {
-            // A blank segment may have been made since a later leader listed the segments. That leader has then claimed
-            // nothing that we could come upon.
-            return Err(RecoverError::Reign(ReignEnd::Outrun(None)));
-        }
         let fault = match scanned.end {
             ScanEnd::Sealed => {
                 if next_segment(store, purpose, &mut segments, index, &scanned).await? {
@@ -204,8 +196,9 @@ async fn attempt(
             return Ok(Some(recovered(segments, scanned, fault)));
         }
         let leftovers = segments.split_off(index + 1);
-        if let Purpose::Lead { .. } = purpose
-            && !(delete_leftovers(store, &leftovers).await? && delete_leftovers(store, &late).await?)
+        if let Purpose::Lead { reign, .. } = purpose
+            && !(delete_leftovers(store, reign, &leftovers).await?
+                && delete_leftovers(store, reign, &late).await?)
         {
             return Ok(None);
         }
@@ -241,25 +234,6 @@ pub(crate) async fn pages(
 ) -> Result<Vec<std::ops::Range<u64>>, StorageError> {
     let blob = store.blob(segment.base);
     until_definite(&store.env, || store.storage.page_ranges(&blob, range.clone())).await
-}
-
-/// Raises the segment's sequence number to our term. No write of an earlier term lands after this has returned.
-pub(crate) async fn claim(store: &Store, reign: &Reign, segment: &Segment) -> Result<(), RecoverError> {
-    let blob = store.blob(segment.base);
-    let in_force =
-        until_definite(&store.env, || store.storage.raise_sequence_number(&blob, reign.term)).await;
-    match in_force {
-        Ok(term) if term == reign.term => Ok(()),
-        Ok(higher) => Err(RecoverError::Reign(ReignEnd::Outrun(Some(higher)))),
-        Err(StorageError::LeaseHeld | StorageError::PreconditionFailed) => {
-            Err(RecoverError::Reign(ReignEnd::Outrun(None)))
-        }
-        // A successor's retention may have deleted it, or its recovery taken it for a leftover.
-        Err(StorageError::NotFound) if !reign.in_force(&store.storage, &store.env, None).await? => {
-            Err(RecoverError::Reign(ReignEnd::Outrun(None)))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The state after the seal of a segment that is not the last. It must lead to `next`.

@@ -204,7 +204,7 @@ impl Storage for Accounts {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         self.at(&blob.container, |storage| async move {
             storage.set_sequence_number(blob, number, if_match, lease).await

@@ -165,7 +165,7 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         self.run(Operation::SetSequenceNumber, self.inner.set_sequence_number(blob, number, if_match, lease))
             .await

@@ -276,14 +276,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Sets the sequence number to the greater of itself and `at_least`; answers the number then in force.
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError>;
 
-    /// Sets the sequence number to `number`, higher or lower, if the blob is in state `if_match` and `lease` holds its
-    /// lease.
+    /// Sets the sequence number to `number`, higher or lower, if the blob is in state `if_match` and, where a lease is
+    /// on the blob, `lease` is its holder's.
     async fn set_sequence_number(
         &self,
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError>;
 
     /// Creates or replaces a block blob.

@@ -19,7 +19,8 @@ impl LogWriter {
         let blob = self.stream.blob(base);
         let Place { storage, env, .. } = self.target.place.clone();
         let before = until_definite(&env, || storage.properties(&blob)).await?.sequence_number;
-        let number = Term(before.0 + 1);
+        // Nobody has written to one that was made and not claimed, under any number.
+        let number = if before == Term::UNUSED { Term(1) } else { Term(before.0 + 1) };
         self.claim(&blob, number).await?;
         let end = self.stream.end().await?;
         let Some((same, bytes)) = end.segment.filter(|(same, _)| *same == base) else {
@@ -60,12 +61,39 @@ impl LogWriter {
 
     /// From here on only this writer writes to the segment, and under `number` nobody else ever has.
     async fn claim(&mut self, blob: &BlobName, number: Term) -> Result<(), ArchiveError> {
-        let Place { storage, env, .. } = &self.target.place;
-        let in_force = until_definite(env, || storage.raise_sequence_number(blob, number)).await;
-        if in_force.map_err(|error| self.target.or_in_use(error))? != number {
+        let raised = self.raise(blob, number).await;
+        let mut in_force = raised.map_err(|error| self.target.or_in_use(error))?;
+        if in_force == Term::UNUSED {
+            // Its number is above all others, so that it is set; then it is looked at again.
+            let taken = self.take_unused(blob, number).await;
+            taken.map_err(|error| self.target.or_in_use(error))?;
+            let raised = self.raise(blob, number).await;
+            in_force = raised.map_err(|error| self.target.or_in_use(error))?;
+        }
+        if in_force != number {
             return Err(ArchiveError::InUse(self.target.name.clone()));
         }
         self.target.prove().await
+    }
+
+    async fn raise(&self, blob: &BlobName, number: Term) -> Result<Term, StorageError> {
+        let Place { storage, env, .. } = &self.target.place;
+        until_definite(env, || storage.raise_sequence_number(blob, number)).await
+    }
+
+    /// Sets the number of a segment that nobody has used, where it is still in the state in which it is found now.
+    async fn take_unused(&self, blob: &BlobName, number: Term) -> Result<(), StorageError> {
+        let Place { storage, env, .. } = &self.target.place;
+        let found = until_definite(env, || storage.properties(blob)).await?;
+        if found.sequence_number != Term::UNUSED {
+            return Ok(());
+        }
+        let set = || storage.set_sequence_number(blob, number, &found.etag, None);
+        match until_definite(env, set).await {
+            // Another writer, or this request when it was sent first.
+            Err(StorageError::PreconditionFailed) => Ok(()),
+            set => set,
+        }
     }
 
     /// Stores what was built.
@@ -115,10 +143,10 @@ impl LogWriter {
         let blob = self.stream.blob(base);
         let number = self.segment.map_or(Term::ZERO, |before| before.number).max(chain.fence);
         let Place { storage, env, .. } = self.target.place.clone();
-        match until_definite(&env, || storage.create_page_blob(&blob, bytes, number)).await {
-            Ok(_) => self.target.prove().await?,
+        // Until it is claimed it counts for nobody: this request may arrive when the segment is long deleted.
+        match until_definite(&env, || storage.create_page_blob(&blob, bytes, Term::UNUSED)).await {
             // An attempt before this one may have made it.
-            Err(StorageError::AlreadyExists) => self.claim(&blob, number).await?,
+            Ok(_) | Err(StorageError::AlreadyExists) => self.claim(&blob, number).await?,
             Err(error) => return Err(self.target.or_in_use(error)),
         }
         let bytes = until_definite(&env, || storage.properties(&blob)).await?.bytes;

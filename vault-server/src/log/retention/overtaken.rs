@@ -5,10 +5,11 @@
 
 use std::sync::PoisonError;
 
+use crate::log::claim::{Raised, raise};
 use crate::log::error::Unusable;
-use crate::log::making::{is_unused, list};
+use crate::log::making::list;
 use crate::log::reader::Reader;
-use crate::log::recover::{RecoverError, claim};
+use crate::log::recover::RecoverError;
 use crate::log::reign::Reign;
 use crate::log::retry::until_definite;
 use crate::log::settings::StreamMeta;
@@ -54,17 +55,13 @@ pub(crate) async fn guard_oldest(
     segments: &mut Vec<Segment>,
 ) -> Result<(), RecoverError> {
     while segments.len() > 1 {
-        // What was deleted since the list was made may have been made anew by a request that came late.
-        if is_unused(store, &segments[0]).await? {
-            segments.remove(0);
-            continue;
-        }
-        match claim(store, reign, &segments[0]).await {
-            // It was deleted a moment ago.
-            Err(RecoverError::Unusable(Unusable::NotFound)) => {
+        match raise(store, reign, &segments[0]).await {
+            Ok(Raised::Claimed) => return Ok(()),
+            // It was deleted a moment ago, and may have been made anew by a request that came late.
+            Ok(Raised::Unused) | Err(RecoverError::Unusable(Unusable::NotFound)) => {
                 segments.remove(0);
             }
-            claimed => return claimed,
+            Err(error) => return Err(error),
         }
     }
     Ok(())

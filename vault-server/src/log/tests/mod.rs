@@ -2,6 +2,7 @@
 
 mod accounts;
 mod appending;
+mod claiming;
 mod clocks;
 mod compression;
 mod crashes;

@@ -235,7 +235,7 @@ async fn a_deposed_leader_uses_no_blank_segment_that_it_finds() {
     let new = old.successor().await;
     new.stream("orders").reader(Freshness::Strong).await.unwrap();
     // The first segment, made by a request of an even earlier leader, arrives.
-    old.memory.create_page_blob(&old.segment(&stream, 0), 2 * BLOCK_BYTES, Term(1)).await.unwrap();
+    old.memory.create_page_blob(&old.segment(&stream, 0), 2 * BLOCK_BYTES, Term::UNUSED).await.unwrap();
     hold.release().await;
     assert_eq!(late.await.unwrap(), Err(Unusable::NoLeader.into()));
     append(&new.stream("orders"), "a", 10).await.unwrap();

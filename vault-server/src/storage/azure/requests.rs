@@ -79,6 +79,19 @@ impl AzureStorage {
         })
     }
 
+    /// What a conditional request has come to: where there is no blob that could be in some state, Azure answers that it is
+    /// in another.
+    async fn or_missing(
+        &self,
+        blob: &BlobName,
+        outcome: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        if outcome == Err(StorageError::PreconditionFailed) {
+            self.blob_properties(blob).await?;
+        }
+        outcome
+    }
+
     /// Refuses what Azurite, and nobody promises that not Azure, would do: put a block blob in a page blob's place.
     async fn check_no_page_blob(&self, blob: &BlobName) -> Result<(), StorageError> {
         let client = self.blob(blob);
@@ -251,14 +264,18 @@ impl Storage for AzureStorage {
     }
 
     async fn raise_sequence_number(&self, blob: &BlobName, at_least: Term) -> Result<Term, StorageError> {
-        let options = PageBlobClientSetSequenceNumberOptions {
-            blob_sequence_number: Some(signed(at_least)?),
-            ..Default::default()
-        };
+        let number = signed(at_least)?;
         let client = self.blob(blob).page_blob_client();
-        let request = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
-        // Sent once: a copy that came late would claim a segment that somebody else has made under that name since.
-        let answer = self.ask(AZURE_SMALL_REQUEST_TIME, request).await?;
+        let request = || {
+            let options = PageBlobClientSetSequenceNumberOptions {
+                blob_sequence_number: Some(number),
+                ..Default::default()
+            };
+            let raise = client.set_sequence_number(SequenceNumberActionType::Max, Some(options));
+            self.ask(AZURE_SMALL_REQUEST_TIME, raise)
+        };
+        // A copy that comes late finds a number that is as high, or one of a segment made since, which is higher.
+        let answer = self.ask_again(0, request).await?;
         unsigned(present(answer.blob_sequence_number(), "sequence number")?)
     }
 
@@ -267,17 +284,18 @@ impl Storage for AzureStorage {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         let options = PageBlobClientSetSequenceNumberOptions {
             blob_sequence_number: Some(signed(number)?),
             if_match: Some(quoted(if_match)),
-            lease_id: Some(lease.0.clone()),
+            lease_id: lease.map(|lease| lease.0.clone()),
             ..Default::default()
         };
         let client = self.blob(blob).page_blob_client();
         let request = client.set_sequence_number(SequenceNumberActionType::Update, Some(options));
-        self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
+        let set = self.ask(AZURE_SMALL_REQUEST_TIME, request).await;
+        self.or_missing(blob, set.map(|_| ())).await
     }
 
     async fn put_block_blob(&self, blob: &BlobName, bytes: Bytes) -> Result<(), StorageError> {
@@ -306,14 +324,8 @@ impl Storage for AzureStorage {
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError> {
         let options = BlobClientDeleteOptions { if_match: if_match.map(quoted), ..Default::default() };
         let client = self.blob(blob);
-        match self.ask(AZURE_SMALL_REQUEST_TIME, client.delete(Some(options))).await {
-            // So Azure answers where there is no blob that could be in that state, too.
-            Err(StorageError::PreconditionFailed) => {
-                self.blob_properties(blob).await?;
-                Err(StorageError::PreconditionFailed)
-            }
-            answer => answer.map(|_| ()),
-        }
+        let deleted = self.ask(AZURE_SMALL_REQUEST_TIME, client.delete(Some(options))).await;
+        self.or_missing(blob, deleted.map(|_| ())).await
     }
 
     async fn acquire_lease(&self, target: &LeaseTarget, duration: Duration) -> Result<LeaseId, StorageError> {

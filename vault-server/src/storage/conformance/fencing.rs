@@ -3,7 +3,7 @@
 use futures::FutureExt;
 use vault_format::ids::{Position, Term};
 
-use super::Failure::{NotFound, PreconditionFailed, Refused};
+use super::Failure::{LeaseHeld, NotFound, PreconditionFailed, Refused};
 use super::{Bench, Check, LEASE, Outcome, blob, done, equal, fails, holds, no_lease, pages};
 use crate::limits::MAX_SEQUENCE_NUMBER;
 use crate::storage::LeaseTarget;
@@ -12,6 +12,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "fence-put", run: |bench| put(bench).boxed() },
     Check { name: "fence-raise", run: |bench| raise(bench).boxed() },
     Check { name: "fence-set", run: |bench| set(bench).boxed() },
+    Check { name: "fence-set-without-a-lease", run: |bench| set_without_a_lease(bench).boxed() },
 ];
 
 async fn put(bench: Bench) -> Outcome {
@@ -68,27 +69,78 @@ async fn raise(bench: Bench) -> Outcome {
 }
 
 async fn set(bench: Bench) -> Outcome {
-    const SETS: &str = "Sets the sequence number to `number`, higher or lower, if the blob is in state `if_match` and `lease` holds its lease";
+    const SETS: &str = "Sets the sequence number to `number`, higher or lower, if the blob is in state `if_match` and, where a lease is on the blob, `lease` is its holder's";
     let storage = &bench.storage;
     let name = bench.make_blob(512, Term(5)).await?;
     let target = LeaseTarget::Blob(name.clone());
     let first = bench.etag(&name).await?;
-    fails(SETS, storage.set_sequence_number(&name, Term(6), &first, &no_lease()).await, PreconditionFailed)?;
+    fails(
+        SETS,
+        storage.set_sequence_number(&name, Term(6), &first, Some(&no_lease())).await,
+        PreconditionFailed,
+    )?;
     let lease = done("Takes the lease on a target", storage.acquire_lease(&target, LEASE).await)?;
-    fails(SETS, storage.set_sequence_number(&name, Term(6), &first, &no_lease()).await, PreconditionFailed)?;
+    fails(
+        SETS,
+        storage.set_sequence_number(&name, Term(6), &first, Some(&no_lease())).await,
+        PreconditionFailed,
+    )?;
     equal(SETS, done(SETS, storage.properties(&name).await)?.sequence_number, Term(5))?;
     let first = bench.etag(&name).await?;
-    done(SETS, storage.set_sequence_number(&name, Term(9), &first, &lease).await)?;
+    done(SETS, storage.set_sequence_number(&name, Term(9), &first, Some(&lease)).await)?;
     equal(SETS, done(SETS, storage.properties(&name).await)?.sequence_number, Term(9))?;
-    fails(SETS, storage.set_sequence_number(&name, Term(10), &first, &lease).await, PreconditionFailed)?;
+    fails(
+        SETS,
+        storage.set_sequence_number(&name, Term(10), &first, Some(&lease)).await,
+        PreconditionFailed,
+    )?;
     let second = bench.etag(&name).await?;
     holds("It changes when the blob is [...] given a sequence number", first != second, &second)?;
-    done(SETS, storage.set_sequence_number(&name, Term(3), &second, &lease).await)?;
+    done(SETS, storage.set_sequence_number(&name, Term(3), &second, Some(&lease)).await)?;
     equal(SETS, done(SETS, storage.properties(&name).await)?.sequence_number, Term(3))?;
     let put = storage.put_pages(&name, Position(0), pages(1, 1), Term(9), Some(&lease)).await;
     fails("if the blob's sequence number is `fence`", put, PreconditionFailed)?;
     done(SETS, storage.put_pages(&name, Position(0), pages(1, 1), Term(3), Some(&lease)).await)?;
     done("Gives a lease back", storage.release_lease(&target, &lease).await)?;
     let third = bench.etag(&name).await?;
-    fails(SETS, storage.set_sequence_number(&name, Term(4), &third, &lease).await, PreconditionFailed)
+    fails(SETS, storage.set_sequence_number(&name, Term(4), &third, Some(&lease)).await, PreconditionFailed)
+}
+
+/// As a segment is claimed that nobody has used: its number is above every term until then.
+async fn set_without_a_lease(bench: Bench) -> Outcome {
+    const SETS: &str =
+        "Sets the sequence number to `number`, higher or lower, if the blob is in state `if_match`";
+    const RAISES: &str =
+        "Sets the sequence number to the greater of itself and `at_least`; answers the number then in force";
+    let storage = &bench.storage;
+    let name = bench.make_blob(512, Term::UNUSED).await?;
+    equal(RAISES, done(RAISES, storage.raise_sequence_number(&name, Term(7)).await)?, Term::UNUSED)?;
+    fails(
+        "if the blob's sequence number is `fence`",
+        bench.put(&name, 0, pages(1, 1), Term(7)).await,
+        PreconditionFailed,
+    )?;
+    let unused = done(SETS, storage.properties(&name).await)?;
+    equal(SETS, unused.sequence_number, Term::UNUSED)?;
+    let set = |number: u64, etag| {
+        let name = &name;
+        async move { storage.set_sequence_number(name, Term(number), etag, None).await }
+    };
+    let target = LeaseTarget::Blob(name.clone());
+    let lease = done("Takes the lease on a target", storage.acquire_lease(&target, LEASE).await)?;
+    let leased = bench.etag(&name).await?;
+    fails("where a lease is on the blob, `lease` is its holder's", set(7, &leased).await, LeaseHeld)?;
+    done("Gives a lease back", storage.release_lease(&target, &lease).await)?;
+    let unused = bench.etag(&name).await?;
+    done(SETS, set(7, &unused).await)?;
+    fails(SETS, set(7, &unused).await, PreconditionFailed)?;
+    fails(SETS, set(8, &unused).await, PreconditionFailed)?;
+    equal(SETS, done(SETS, storage.properties(&name).await)?.sequence_number, Term(7))?;
+    done(SETS, bench.put(&name, 0, pages(1, 1), Term(7)).await)?;
+    // Neither does it come upon another blob of that name, made since.
+    done("Deletes a blob", storage.delete_blob(&name, None).await)?;
+    fails("What a request names must exist", set(7, &unused).await, NotFound)?;
+    done("Creates a page blob", storage.create_page_blob(&name, 512, Term::UNUSED).await)?;
+    fails(SETS, set(7, &unused).await, PreconditionFailed)?;
+    equal(SETS, done(SETS, storage.properties(&name).await)?.sequence_number, Term::UNUSED)
 }

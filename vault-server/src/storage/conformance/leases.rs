@@ -124,7 +124,7 @@ async fn broken(bench: Bench) -> Outcome {
         fails("`Refused` where leases last", storage.break_lease(&name, &state).await, Refused)?;
         return done(RELEASES, storage.release_lease(&target, &lease).await);
     }
-    done(BREAKS, storage.set_sequence_number(&name, Term(4), &state, &lease).await)?;
+    done(BREAKS, storage.set_sequence_number(&name, Term(4), &state, Some(&lease)).await)?;
     const OTHER: &str = "`PreconditionFailed` where it is in another, or nobody holds a lease";
     fails(OTHER, storage.break_lease(&name, &state).await, PreconditionFailed)?;
     done(RENEWS, storage.renew_lease(&target, &lease).await)?;

@@ -205,14 +205,14 @@ impl<S: Storage + ?Sized + 'static> Storage for Faulty<S> {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         let inner = self.inner.clone();
         let blob = blob.clone();
         let if_match = if_match.clone();
-        let lease = lease.clone();
+        let lease = lease.cloned();
         self.send(Operation::SetSequenceNumber, blob.to_string(), async move {
-            inner.set_sequence_number(&blob, number, &if_match, &lease).await
+            inner.set_sequence_number(&blob, number, &if_match, lease.as_ref()).await
         })
         .await
     }

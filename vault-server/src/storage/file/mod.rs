@@ -180,12 +180,12 @@ impl Storage for FileStorage {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         arguments::check_name(blob)?;
         arguments::check_sequence_number(number)?;
-        let (blob, if_match, lease) = (blob.clone(), if_match.clone(), lease.clone());
-        self.job(move |files| files.set_sequence_number(&blob, number, &if_match, &lease)).await
+        let (blob, if_match, lease) = (blob.clone(), if_match.clone(), lease.cloned());
+        self.job(move |files| files.set_sequence_number(&blob, number, &if_match, lease.as_ref())).await
     }
 
     async fn put_block_blob(&self, blob: &BlobName, bytes: Bytes) -> Result<(), StorageError> {

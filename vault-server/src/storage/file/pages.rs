@@ -117,9 +117,9 @@ impl Files {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        let set = self.change_number(blob, Some(lease), |pages| {
+        let set = self.change_number(blob, lease, |pages| {
             if pages.etag() == *if_match { Ok(number) } else { Err(StorageError::PreconditionFailed) }
         });
         set.map(|_| ())

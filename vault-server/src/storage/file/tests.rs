@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -84,6 +85,30 @@ async fn a_process_that_dies_leaves_everything_behind_but_its_leases() {
     assert_eq!(storage.read(&block, 0..5).await.unwrap().bytes, "aside");
     storage.acquire_lease(&LeaseTarget::Blob(blob()), LEASE).await.unwrap();
     storage.acquire_lease(&LeaseTarget::Container(container()), LEASE).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_two_states_have_one_etag_within_a_tick_of_the_clock_and_after_a_restart() {
+    let (root, mut storage) = with_blob().await;
+    let block = BlobName { name: "stream/aside/1".to_owned(), ..blob() };
+    let (mut pages, mut blocks) = (HashSet::new(), HashSet::new());
+    for round in 1..=100 {
+        pages.insert(storage.properties(&blob()).await.unwrap().etag);
+        // The number stays the same every other time.
+        storage.raise_sequence_number(&blob(), Term(FENCE.0 + round / 2)).await.unwrap();
+        pages.insert(storage.properties(&blob()).await.unwrap().etag);
+        if round % 10 == 0 {
+            drop(storage);
+            storage = open(&root);
+        }
+        storage.raise_sequence_number(&blob(), FENCE).await.unwrap();
+        pages.insert(storage.properties(&blob()).await.unwrap().etag);
+        storage.delete_blob(&blob(), None).await.unwrap();
+        storage.create_page_blob(&blob(), BYTES, FENCE).await.unwrap();
+        storage.put_block_blob(&block, "aside".into()).await.unwrap();
+        blocks.insert(storage.properties(&block).await.unwrap().etag);
+    }
+    assert_eq!((pages.len(), blocks.len()), (300, 100));
 }
 
 #[tokio::test]

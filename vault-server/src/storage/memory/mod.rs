@@ -307,10 +307,10 @@ impl Storage for MemoryStorage {
         blob: &BlobName,
         number: Term,
         if_match: &ETag,
-        lease: &LeaseId,
+        lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         arguments::check_sequence_number(number)?;
-        let mut state = self.state_to_change(&LeaseTarget::Blob(blob.clone()), Some(lease))?;
+        let mut state = self.state_to_change(&LeaseTarget::Blob(blob.clone()), lease)?;
         if state.blob(blob)?.etag() != *if_match {
             return Err(StorageError::PreconditionFailed);
         }
