@@ -76,6 +76,10 @@ pub const AZURE_BEAT_TIME: Duration = Duration::from_secs(2);
 /// How long a connection to Azure is kept that nothing uses.
 pub const AZURE_IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
+/// Under how many ids at most one lease is asked for that may be held without anybody knowing. More than a few come only
+/// of changes of such ids that are not answered again and again; the oldest is forgotten then, and the lease runs out.
+pub const AZURE_UNSURE_LEASES: usize = 8;
+
 /// How long getting a token may take. It is a part of the request that wants the token.
 pub const AZURE_TOKEN_TIME: Duration = Duration::from_secs(4);
 

@@ -24,8 +24,8 @@ pub(crate) async fn is_trimmed(store: &Store) -> Result<bool, StorageError> {
 }
 
 /// Changes the metadata under the container's lease, so that a request which arrives late fails on a container of the
-/// same name made since. Tries until the outcome is known, or this server no longer leads. `NotFound` where the container
-/// is another stream's by now.
+/// same name made since: no lease on that one has its id, whatever else arrives late. Tries until the outcome is known, or
+/// this server no longer leads. `NotFound` where the container is another stream's by now.
 pub(crate) async fn update(
     context: &Context,
     container: &ContainerName,

@@ -300,7 +300,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError>;
 
     /// Takes the lease on a target for `duration` (15 to 60 s), counted again from each renewal. `LeaseHeld` where
-    /// another holder has it. A backend whose leases end with the process may ignore the duration.
+    /// another holder has it. A backend whose leases end with the process may ignore the duration. No request that had no
+    /// answer has named the id that is answered, so that nothing which arrives late can hold a lease under it.
     async fn acquire_lease(&self, target: &LeaseTarget, duration: Duration) -> Result<LeaseId, StorageError>;
 
     /// Prolongs a lease. `PreconditionFailed` where it is no longer held; one that ran out may be held still as long as

@@ -1,7 +1,5 @@
 //! Leases on containers and blobs.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use azure_storage_blob::models::{
@@ -9,46 +7,13 @@ use azure_storage_blob::models::{
     BlobContainerClientAcquireLeaseOptions, LeaseState,
 };
 
+use super::unsure::Taking;
 use super::{AzureStorage, etag, present, quoted};
 use crate::env::Env;
 use crate::limits::AZURE_SMALL_REQUEST_TIME;
 use crate::storage::arguments::check_duration;
 use crate::storage::leases::random_hex;
 use crate::storage::{BlobName, ETag, LeaseId, LeaseTarget, StorageError};
-
-/// The ids under which leases may be held without anybody knowing, since the answer to the request that took them got
-/// lost. Who takes such a lease next does so under that id, which storage allows as it would a renewal; under another one
-/// he would wait until it has run out. No id is in two hands: it is taken out, and is put back where there was no answer
-/// again. One under which something was sent is never used again, also where its release was not answered: a deletion that
-/// arrives late would find its lease on a container that was made anew since.
-#[derive(Debug, Default)]
-pub(super) struct UnsureLeases(Mutex<HashMap<LeaseTarget, LeaseId>>);
-
-impl UnsureLeases {
-    fn take_out(&self, target: &LeaseTarget) -> Option<LeaseId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target)
-    }
-
-    fn put_back(&self, target: &LeaseTarget, id: LeaseId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone(), id);
-    }
-}
-
-/// A request that takes a lease. Unless it has a definite outcome, its id is put back when it ends: also where whoever waits
-/// for it gives up.
-struct Asking<'a> {
-    unsure: &'a UnsureLeases,
-    target: &'a LeaseTarget,
-    id: Option<LeaseId>,
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.unsure.put_back(self.target, id);
-        }
-    }
-}
 
 /// A new id, in the form in which Azure wants them.
 fn new_id(env: &Env) -> LeaseId {
@@ -64,36 +29,38 @@ impl AzureStorage {
         duration: Duration,
     ) -> Result<LeaseId, StorageError> {
         check_duration(duration)?;
-        let id = self.unsure.take_out(target).unwrap_or_else(|| new_id(&self.env));
-        let mut asked = Asking { unsure: &self.unsure, target, id: Some(id.clone()) };
-        let taken = self.acquire_as(target, &id, duration).await;
-        if !matches!(taken, Err(StorageError::Unavailable(_))) {
-            asked.id = None;
-        }
-        taken.map(|()| id)
-    }
-
-    async fn acquire_as(
-        &self,
-        target: &LeaseTarget,
-        id: &LeaseId,
-        duration: Duration,
-    ) -> Result<(), StorageError> {
         // Between 15 and 60, and Azure counts whole seconds.
         let seconds = i32::try_from(duration.as_secs()).unwrap_or(i32::MAX);
-        let proposed_lease_id = Some(id.0.clone());
-        match target {
-            LeaseTarget::Container(name) => {
-                let options =
-                    BlobContainerClientAcquireLeaseOptions { proposed_lease_id, ..Default::default() };
+        let send = |request| self.take_as(target, request, seconds);
+        self.unsure.take(target, || new_id(&self.env), send).await
+    }
+
+    async fn take_as(&self, target: &LeaseTarget, request: Taking, seconds: i32) -> Result<(), StorageError> {
+        match (target, request) {
+            (LeaseTarget::Container(name), Taking::Acquire(id)) => {
+                let options = BlobContainerClientAcquireLeaseOptions {
+                    proposed_lease_id: Some(id.0),
+                    ..Default::default()
+                };
                 let client = self.container(name);
                 let request = client.acquire_lease(seconds, Some(options));
                 self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
             }
-            LeaseTarget::Blob(name) => {
-                let options = BlobClientAcquireLeaseOptions { proposed_lease_id, ..Default::default() };
+            (LeaseTarget::Container(name), Taking::Change { from, to }) => {
+                let client = self.container(name);
+                let request = client.change_lease(from.0, to.0, None);
+                self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
+            }
+            (LeaseTarget::Blob(name), Taking::Acquire(id)) => {
+                let options =
+                    BlobClientAcquireLeaseOptions { proposed_lease_id: Some(id.0), ..Default::default() };
                 let client = self.blob(name);
                 let request = client.acquire_lease(seconds, Some(options));
+                self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
+            }
+            (LeaseTarget::Blob(name), Taking::Change { from, to }) => {
+                let client = self.blob(name);
+                let request = client.change_lease(from.0, to.0, None);
                 self.ask(AZURE_SMALL_REQUEST_TIME, request).await.map(|_| ())
             }
         }
@@ -130,7 +97,8 @@ impl AzureStorage {
     /// Azure breaks a lease that has run out, or was broken before, as if somebody held it. So one looks first.
     pub(super) async fn end_lease(&self, blob: &BlobName, if_match: &ETag) -> Result<(), StorageError> {
         let client = self.blob(blob);
-        let found = self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None)).await?;
+        let look = || self.ask(AZURE_SMALL_REQUEST_TIME, client.get_properties(None));
+        let found = self.ask_again(0, look).await?;
         let state = present(found.lease_state(), "lease state")?;
         let held = matches!(state, LeaseState::Leased | LeaseState::Breaking);
         if !held || etag(present(found.etag(), "ETag")?.as_ref()) != *if_match {

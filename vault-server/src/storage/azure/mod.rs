@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `requests` | the contract, request by request |
 //! | `leases` | leases on containers and blobs |
+//! | `unsure` | leases that may be held without anybody knowing |
 //! | `listings` | answers that come in pages |
 //! | `account` | whether the account can hold a vault at all |
 //! | `errors` | what an answer means |
@@ -30,8 +31,8 @@ use vault_format::names::ContainerName;
 
 use self::connections::Connections;
 use self::errors::Asked;
-use self::leases::UnsureLeases;
 use self::sas::Signer;
+use self::unsure::UnsureLeases;
 use super::twice::twice;
 use super::{BlobName, ETag, StorageError};
 use crate::env::Env;
@@ -48,6 +49,7 @@ mod requests;
 mod sas;
 mod settings;
 mod shared_key;
+mod unsure;
 
 pub use credentials::AssertionSource;
 pub use errors::BEING_DELETED;
