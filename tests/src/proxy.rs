@@ -39,6 +39,8 @@ pub enum Fault {
     Broken,
     /// Each piece waits for so long.
     Late(Duration),
+    /// Requests that write wait for so long before they are passed on; where their sender gives up meanwhile, they are not.
+    SlowWrites(Duration),
     /// So many bytes a second, in each direction of each connection.
     Trickle(u32),
     /// So many pieces of replies in a thousand are not passed on, and their connections break.
@@ -197,6 +199,16 @@ async fn requests(
             }
             continue;
         }
+        if let Fault::SlowWrites(time) = now
+            && piece.starts_with(b"PUT /")
+        {
+            let Some(request) = held_back(&mut from, piece[..read].to_vec(), time).await else { return };
+            if to.write_all(&request).await.is_err() {
+                return;
+            }
+            passed.send_modify(|passed| *passed += request.len() as u64);
+            continue;
+        }
         if to.write_all(&piece[..read]).await.is_err() {
             return;
         }
@@ -224,6 +236,22 @@ async fn replies(
         }
     }
     let _ = to_client.lock().await.shutdown().await;
+}
+
+/// What has come of a request after so long; `None` where its sender has given it up.
+async fn held_back(from: &mut OwnedReadHalf, mut request: Vec<u8>, time: Duration) -> Option<Vec<u8>> {
+    let mut over = pin!(sleep(time));
+    loop {
+        tokio::select! {
+            biased;
+            read = from.read_buf(&mut request) => {
+                if !matches!(read, Ok(1..)) {
+                    return None;
+                }
+            }
+            () = &mut over => return Some(request),
+        }
+    }
 }
 
 /// Nobody sends a request before the last one was answered, so that a method at the front of a piece is one.

@@ -62,16 +62,17 @@ pub const AZURE_SMALL_SECOND_AFTER: Duration = Duration::from_secs(1);
 /// stores again soon enough for appends to go on within 6 s.
 pub const AZURE_LARGE_SECOND_AFTER: Duration = Duration::from_secs(3);
 
-/// How long such a second request may take: it is for finding out whether a new connection is any better. The first one
-/// is left to go on, and comes through where storage is slow.
+/// How long such a second request may take: it is for finding out whether a new connection is any better. Each one that
+/// follows may take twice as long, as long as any request may: it may be storage that is slow, and the first one that is
+/// on a dead connection.
 pub const AZURE_SECOND_TIME: Duration = Duration::from_secs(4);
 
 /// How soon after it the next one is sent.
 pub const AZURE_SECOND_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a write to a leased blob may take, which is a leader's beat: the next one is sent on a new connection before
-/// anybody takes the leader for dead.
-pub const AZURE_BEAT_TIME: Duration = Duration::from_secs(2);
+/// The time in which connections to Azure are left behind twice at most: each time costs a handshake for every one, and
+/// where it is storage that is slow it helps nobody. Once is not enough, since they may fall silent again.
+pub const AZURE_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a connection to Azure is kept that nothing uses.
 pub const AZURE_IDLE_CONNECTION: Duration = Duration::from_secs(60);
@@ -175,7 +176,7 @@ pub const MAX_VAULT_UID_BYTES: usize = 128;
 /// How often a leader shows that it lives.
 pub const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// How soon it does so again where storage has not answered, or has refused.
+/// How soon it does so again where storage did not answer in time, or has refused.
 pub const BEAT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How often a follower looks whether the leader lives.
@@ -220,10 +221,14 @@ const _: () = assert!(RENEW_AGAIN.as_millis() < RENEW_EVERY.as_millis());
 const _: () = assert!(STALE_AFTER.as_millis() >= 3 * BEAT_EVERY.as_millis());
 const _: () =
     assert!(LOOK_EVERY.as_millis() < BEAT_EVERY.as_millis() && LOOK_GAP.as_millis() > LOOK_EVERY.as_millis());
-/// After a beat that was not answered the next one still comes in time, with half a second for a new connection.
+/// A beat whose connection has fallen silent comes in time when it is sent a second time, with half a second for a new
+/// connection.
+const _: () =
+    assert!(BEAT_EVERY.as_millis() + AZURE_SMALL_SECOND_AFTER.as_millis() + 500 < STALE_AFTER.as_millis());
+/// A renewal that takes as long as a request may keeps the lease, also when the one before it has failed at once.
 const _: () = assert!(
-    (BEAT_EVERY.as_millis() + AZURE_BEAT_TIME.as_millis() + BEAT_AGAIN.as_millis()) + 500
-        < STALE_AFTER.as_millis()
+    RENEW_EVERY.as_millis() + RENEW_AGAIN.as_millis() + AZURE_SMALL_REQUEST_TIME.as_millis()
+        < LEASE.as_millis() - LEASE_MARGIN.as_millis()
 );
 /// A follower takes over before the lease would run out.
 const _: () = assert!(STALE_AFTER.as_millis() + LOOK_EVERY.as_millis() < LEASE.as_millis());

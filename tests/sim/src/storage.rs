@@ -543,6 +543,25 @@ impl Storage for Link {
         if lease.is_none() { twice(&self.env, length, || (), request).await } else { request().await }
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        let about = format!("{blob} {:08x} {fence} {if_match:?}", crc32c::crc32c(&page));
+        let request = || {
+            let (blob, page, if_match, lease) = (blob.clone(), page.clone(), if_match.clone(), lease.clone());
+            self.send(Operation::RewritePage, about.clone(), page.len(), move |service, _| {
+                Service::now(service.memory.rewrite_page(&blob, page, fence, &if_match, &lease))
+            })
+        };
+        // As the Azure backend does it.
+        twice(&self.env, page.len(), || (), request).await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         let (about, blob) = (format!("{blob} {range:?} {fence}"), blob.clone());
         self.simply(Operation::ClearPages, about, move |memory| {

@@ -189,6 +189,18 @@ impl Storage for Paced {
         self.inner.put_pages(blob, position, bytes, fence, lease).await
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        self.take(Some(blob), page.len()).await;
+        self.inner.rewrite_page(blob, page, fence, if_match, lease).await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         self.take(Some(blob), 0).await;
         self.inner.clear_pages(blob, range, fence).await

@@ -12,6 +12,7 @@ mod credentials;
 mod entra;
 mod failures;
 mod silence;
+mod slow;
 
 fn connect(connection_string: &str) -> AzureStorage {
     let lookup =

@@ -23,7 +23,7 @@ use super::{blob, connect, container};
 const SLACK: Duration = Duration::from_secs(2);
 
 /// A way to Azurite that can be made to fail, and the connection string that leads over it.
-async fn way(azurite: &Azurite) -> (Proxy, String) {
+pub(super) async fn way(azurite: &Azurite) -> (Proxy, String) {
     let target = SocketAddr::from(([127, 0, 0, 1], azurite.port()));
     let proxy = Proxy::before(target, 1).await.unwrap();
     let [direct, over] = [azurite.port(), proxy.address().port()].map(|port| format!(":{port}/"));

@@ -1,17 +1,18 @@
-//! A holder's work: keep the lease, obtain a term, show that it lives, lead, and hand over.
+//! A holder's work: keep the lease, obtain a term, lead, and hand over.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vault_format::ids::{Position, Term};
-use vault_format::leader::{LeaderPage, LeaderState};
+use vault_format::ids::Term;
+use vault_format::leader::LeaderPage;
 
 use super::Seat;
+use super::page::Page;
 use super::standing::Leader;
 use super::tenure::{Fallen, Tenure, next_term};
-use crate::limits::{BEAT_AGAIN, BEAT_EVERY, FINISH_PATIENCE, LEADER_BYTES, LIST_EVERY, LOOK_EVERY};
+use crate::limits::{FINISH_PATIENCE, LEADER_BYTES, LIST_EVERY, LOOK_EVERY};
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
 use crate::log::vault::Absent;
@@ -109,9 +110,10 @@ impl Seat {
             };
             let term = reign.term;
             tracing::info!(%term, "leading");
-            match self.reign(reign_over, reign, lease, stop).await {
+            let mut page = Page::new(self, term, lease);
+            match self.reign(reign_over, reign, &mut page, stop).await {
                 TermEnd::Stopped => {
-                    self.hand_over(term, lease).await;
+                    self.hand_over(&mut page).await;
                     return None;
                 }
                 TermEnd::Over(end) => {
@@ -162,78 +164,19 @@ impl Seat {
         &self,
         reign_over: &mut mpsc::Receiver<ReignEnd>,
         reign: Reign,
-        lease: &LeaseId,
+        page: &mut Page<'_>,
         stop: &CancellationToken,
     ) -> TermEnd {
         while reign_over.try_recv().is_ok() {
             // Notices of earlier terms.
         }
-        let term = reign.term;
         tokio::select! {
             biased;
             () = stop.cancelled() => TermEnd::Stopped,
             Some(end) = reign_over.recv() => TermEnd::Over(end),
-            error = self.beat_on(term, lease) => TermEnd::Fallen(fallen(&error)),
+            error = page.beat_on() => TermEnd::Fallen(fallen(&error)),
             error = self.lead_and_list(reign) => TermEnd::Fallen(fallen(&error)),
         }
-    }
-
-    /// Rewrites the page every second, and at once where the set of streams has changed. Ends where that proves that
-    /// another leads, or nobody can.
-    async fn beat_on(&self, term: Term, lease: &LeaseId) -> StorageError {
-        let mut changes = self.context().changes.subscribe();
-        let mut beat = 0;
-        let mut troubled = false;
-        loop {
-            let current = *changes.borrow_and_update();
-            let rest = match self.write_page(LeaderState::Leading, term, beat, current, lease).await {
-                Ok(()) => {
-                    self.context().announced.send_replace(Some(current));
-                    if std::mem::take(&mut troubled) {
-                        tracing::info!("storage shows again that this server lives");
-                    }
-                    BEAT_EVERY
-                }
-                // The lease tells in time whether this server may go on.
-                Err(
-                    error @ (StorageError::Unavailable(_) | StorageError::Full(_) | StorageError::Refused(_)),
-                ) => {
-                    if !std::mem::replace(&mut troubled, true) {
-                        tracing::warn!(%error, "cannot show that this server lives, trying again");
-                    }
-                    // Another such wait after one for an answer, and a follower would take this server for dead.
-                    BEAT_AGAIN
-                }
-                Err(error) => return error,
-            };
-            beat += 1;
-            // Where a lease lasts as long as its holder's process, nobody needs to be shown that it lives.
-            let rested = async {
-                if self.storage().leases_last() && *self.context().announced.borrow() == Some(current) {
-                    std::future::pending::<()>().await;
-                }
-                self.env().clock.sleep(rest).await;
-            };
-            tokio::select! {
-                () = rested => {}
-                // The sender lives as long as the vault.
-                _ = changes.changed() => {}
-            }
-        }
-    }
-
-    async fn write_page(
-        &self,
-        state: LeaderState,
-        term: Term,
-        beat: u64,
-        changes: u64,
-        lease: &LeaseId,
-    ) -> Result<(), StorageError> {
-        let endpoint = self.candidacy.endpoint.clone();
-        let deleting = self.vault.is_deleting();
-        let page = LeaderPage { state, term, beat, changes, deleting, endpoint }.encode();
-        self.storage().put_pages(&self.blob, Position::ZERO, page.into(), term, Some(lease)).await
     }
 
     /// Opens the streams to appends and keeps an eye on their containers.
@@ -263,14 +206,13 @@ impl Seat {
     }
 
     /// Stores what was accepted and lets the next leader begin at once.
-    async fn hand_over(&self, term: Term, lease: &LeaseId) {
+    async fn hand_over(&self, page: &mut Page<'_>) {
         let finishing = self.vault.step_down(Command::Finish);
         if self.env().timeout(FINISH_PATIENCE, finishing).await.is_err() {
             tracing::warn!("storage does not take what was accepted: it ends unacknowledged");
             self.vault.step_down(Command::Halt).await;
         }
-        let changes = *self.context().changes.borrow();
-        if let Err(error) = self.write_page(LeaderState::Free, term, u64::MAX, changes, lease).await {
+        if let Err(error) = page.free().await {
             tracing::warn!(%error, "the next leader has to wait until this one is taken for dead");
         }
     }

@@ -18,12 +18,14 @@
 //! | `tenure` | how long a leader may believe that it leads; the next term. Pure |
 //! | `joining` | making or finding the vault, and refusing another one's |
 //! | `follow` | a follower's work: look, list, take the lease |
-//! | `hold` | a holder's work: renew, obtain a term, beat, lead, hand over |
+//! | `hold` | a holder's work: renew, obtain a term, lead, hand over |
+//! | `page` | the leader's page: written every second, and in order |
 //! | [`standing`] | what the rest of the server sees of it |
 
 mod follow;
 mod hold;
 mod joining;
+mod page;
 pub mod standing;
 mod tenure;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Two servers on memory storage and simulated time.
 
+mod beats;
 mod handovers;
 mod idle;
 mod owners;

@@ -182,6 +182,20 @@ impl Storage for Accounts {
         .await
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        self.at(&blob.container, |storage| async move {
+            storage.rewrite_page(blob, page, fence, if_match, lease).await
+        })
+        .await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         self.at(&blob.container, |storage| async move { storage.clear_pages(blob, range, fence).await }).await
     }

@@ -52,6 +52,12 @@ pub(super) fn check_put(position: Position, bytes: usize) -> Result<Range<u64>, 
     Ok(position.0..end)
 }
 
+/// The range of a blob's first page.
+pub(super) fn check_rewrite(bytes: usize) -> Result<Range<u64>, StorageError> {
+    ensure(bytes == PAGE, || format!("a page has 512 bytes, not {bytes}"))?;
+    Ok(0..PAGE_BYTES)
+}
+
 pub(super) fn check_pages(range: &Range<u64>) -> Result<(), StorageError> {
     ensure(!range.is_empty(), || format!("{range:?} is empty"))?;
     check_aligned(range)

@@ -144,6 +144,17 @@ impl<S: Storage + ?Sized> Storage for Counted<S> {
         self.run(Operation::PutPages, self.inner.put_pages(blob, position, bytes, fence, lease)).await
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        self.run(Operation::RewritePage, self.inner.rewrite_page(blob, page, fence, if_match, lease)).await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         self.run(Operation::ClearPages, self.inner.clear_pages(blob, range, fence)).await
     }

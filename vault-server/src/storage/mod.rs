@@ -72,8 +72,9 @@ impl fmt::Display for BlobName {
 
 /// Names one state of a blob. Only equality means anything.
 ///
-/// It changes when the blob is created, also in the place of a deleted one, replaced, or given a sequence number. Whether
-/// a write or a clear of pages changes it is the backend's choice, so that no caller may rely on either.
+/// It changes when the blob is created, also in the place of a deleted one, replaced, or given a sequence number, and when
+/// its first page is rewritten. Whether another write or a clear of pages changes it is the backend's choice, so that no
+/// caller may rely on either.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ETag(pub String);
 
@@ -259,6 +260,19 @@ pub trait Storage: Send + Sync + fmt::Debug {
         fence: Term,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError>;
+
+    /// Writes the first page of a page blob anew, if the blob's sequence number is `fence`, `lease` holds its lease, and it
+    /// is in state `if_match`. Answers the state that it is in then, which is another one: so of requests that name one state
+    /// one takes effect, and none takes back what a later one wrote, however late it arrives. `PreconditionFailed` also
+    /// where a copy of this very request has been carried out: who needs to know looks at the page.
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError>;
 
     /// Makes whole pages read as zeros and leave [`Storage::page_ranges`], if the blob's sequence number is `fence`.
     /// The range may be as long as the blob.

@@ -42,6 +42,8 @@ operations! {
     Properties = "properties",
     /// `put_pages`
     PutPages = "put_pages",
+    /// `rewrite_page`
+    RewritePage = "rewrite_page",
     /// `clear_pages`
     ClearPages = "clear_pages",
     /// `read`

@@ -109,7 +109,7 @@ async fn a_few_beats_that_fail_depose_nobody() {
     let (a, b) = place.pair().await;
     let term = a.term();
     let away = StorageError::Unavailable("away".to_owned());
-    a.faulty.on(Operation::PutPages).blob(LEADER_BLOB).times(5).then(Fault::Fail(away));
+    a.faulty.on(Operation::RewritePage).times(5).then(Fault::Fail(away));
     place.rest(20 * SECOND).await;
     assert_eq!((a.term(), b.term()), (term, None));
 }

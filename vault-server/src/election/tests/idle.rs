@@ -26,7 +26,7 @@ async fn an_idle_leader_beats_renews_and_lists_and_an_idle_follower_reads() {
     place.rest(600 * SECOND).await;
     let leader = a.counted.snapshot().since(&theirs);
     let allowed = [
-        (Operation::PutPages, 598..=602),
+        (Operation::RewritePage, 598..=602),
         (Operation::RenewLease, 119..=121),
         (Operation::ListContainers, 9..=11),
     ];

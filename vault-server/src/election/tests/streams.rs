@@ -177,7 +177,10 @@ async fn a_stream_listed_while_it_is_being_deleted_is_not_missing_for_the_next_l
     let deleting = tokio::spawn(async move { vault.delete(&name).await });
     place.rest(Duration::from_millis(1_500)).await;
     assert!(b.lists("orders"), "it has listed what is about to go");
-    a.faulty.on(Operation::PutPages).always().then(Fault::Fail(StorageError::Unavailable("dead".to_owned())));
+    a.faulty
+        .on(Operation::RewritePage)
+        .always()
+        .then(Fault::Fail(StorageError::Unavailable("dead".to_owned())));
     place.rest(SECOND).await;
     a.die().await;
     b.leads().await;
@@ -204,7 +207,7 @@ async fn a_deposed_leader_neither_deletes_nor_says_that_it_has_created() {
         tokio::spawn(async move { vault.create(&name, SettingsPatch::default()).await.map(|_| ()) });
     lease.arrived(1).await;
     creation.arrived(1).await;
-    for operation in [Operation::PutPages, Operation::RenewLease, Operation::ReleaseLease] {
+    for operation in [Operation::RewritePage, Operation::RenewLease, Operation::ReleaseLease] {
         a.faulty.on(operation).always().then(Fault::Hold(Hold::new()));
     }
     b.leads().await;

@@ -134,16 +134,19 @@ impl Vault {
         }
     }
 
-    /// Counts a change and waits until the leader's page shows it.
+    /// Counts a change and waits until the leader's page shows it, as long as a request waits for storage.
     async fn announce(&self, term: Term) -> Result<(), Unusable> {
         let change = self.context.count_change();
         let (mut announced, mut reign) = (self.context.announced.subscribe(), self.context.reign.subscribe());
         let ours = |reign: &Option<Reign>| reign.as_ref().is_some_and(|reign| reign.term == term);
-        // The senders live as long as the vault.
-        tokio::select! {
-            _ = announced.wait_for(|shown| shown.is_none_or(|shown| shown >= change)) => Ok(()),
-            _ = reign.wait_for(|reign| !ours(reign)) => Err(Unusable::NoLeader),
-        }
+        let shown = async {
+            // The senders live as long as the vault.
+            tokio::select! {
+                _ = announced.wait_for(|shown| shown.is_none_or(|shown| shown >= change)) => Ok(()),
+                _ = reign.wait_for(|reign| !ours(reign)) => Err(Unusable::NoLeader),
+            }
+        };
+        self.context.env.timeout(self.patience(), shown).await.unwrap_or(Err(Unusable::TimedOut))
     }
 }
 

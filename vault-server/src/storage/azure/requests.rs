@@ -12,7 +12,8 @@ use azure_storage_blob::models::{
     BlobContainerClientGetPropertiesResultHeaders, BlobContainerClientSetMetadataOptions,
     BlockBlobClientUploadOptions, PageBlobClientClearPagesOptions, PageBlobClientCreateOptions,
     PageBlobClientCreateResultHeaders, PageBlobClientSetSequenceNumberOptions,
-    PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesOptions, SequenceNumberActionType,
+    PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesOptions,
+    PageBlobClientUploadPagesResultHeaders, SequenceNumberActionType,
 };
 use bytes::{Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
@@ -22,9 +23,10 @@ use vault_format::names::ContainerName;
 
 use super::errors::Asked;
 use super::{AzureStorage, etag, present, quoted};
-use crate::limits::{AZURE_BEAT_TIME, AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
+use crate::limits::{AZURE_LARGE_REQUEST_TIME, AZURE_SMALL_BYTES, AZURE_SMALL_REQUEST_TIME};
 use crate::storage::arguments::{
-    check_create, check_name, check_pages, check_put, check_read, check_sequence_number, not_a_block_blob,
+    check_create, check_name, check_pages, check_put, check_read, check_rewrite, check_sequence_number,
+    not_a_block_blob,
 };
 use crate::storage::{
     BlobEntry, BlobName, BlobProperties, BlobRead, ContainerEntry, ETag, LeaseId, LeaseTarget, Metadata,
@@ -39,6 +41,11 @@ const LISTED: usize = 4 << 20;
 /// How long a request may take that moves so many bytes.
 fn time_for(bytes: usize) -> Duration {
     if bytes <= AZURE_SMALL_BYTES { AZURE_SMALL_REQUEST_TIME } else { AZURE_LARGE_REQUEST_TIME }
+}
+
+/// Azure's CRC-64 is the one of NVMe, sent with its lowest byte first.
+fn checksum(bytes: &[u8]) -> Vec<u8> {
+    crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes).to_le_bytes().to_vec()
 }
 
 /// Azure counts with a sign.
@@ -186,16 +193,15 @@ impl Storage for AzureStorage {
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         let range = check_put(position, bytes.len())?;
-        // Azure's CRC-64 is the one of NVMe, sent with its lowest byte first.
-        let checksum = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes);
+        let checksum = checksum(&bytes);
         let fence = signed(fence)?;
-        let limit = if lease.is_some() { AZURE_BEAT_TIME } else { time_for(bytes.len()) };
+        let limit = time_for(bytes.len());
         let client = self.blob(blob).page_blob_client();
         let request = || {
             let options = PageBlobClientUploadPagesOptions {
                 if_sequence_number_equal_to: Some(fence),
                 lease_id: lease.map(|lease| lease.0.clone()),
-                transactional_content_crc64: Some(checksum.to_le_bytes().to_vec()),
+                transactional_content_crc64: Some(checksum.clone()),
                 ..Default::default()
             };
             let (body, range) = (bytes.clone().into(), range.clone());
@@ -204,10 +210,38 @@ impl Storage for AzureStorage {
         let stored = match lease {
             // What stands at a place of a segment never changes under one fence, so that a copy may land at any time.
             None => self.ask_again(bytes.len(), request).await,
-            // The leader's page does change, and a copy that landed late would take the change back.
+            // Elsewhere it may change, and a copy that landed late would take the change back.
             Some(_) => request().await,
         };
         stored.map(|_| ())
+    }
+
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        let range = check_rewrite(page.len())?;
+        let checksum = checksum(&page);
+        let fence = signed(fence)?;
+        let client = self.blob(blob).page_blob_client();
+        let request = async || {
+            let options = PageBlobClientUploadPagesOptions {
+                if_match: Some(quoted(if_match)),
+                if_sequence_number_equal_to: Some(fence),
+                lease_id: Some(lease.0.clone()),
+                transactional_content_crc64: Some(checksum.clone()),
+                ..Default::default()
+            };
+            let body = page.clone().into();
+            let request = client.upload_pages(body, range.end, range.clone().into(), Some(options));
+            self.ask(AZURE_SMALL_REQUEST_TIME, request).await
+        };
+        let answer = self.ask_again(page.len(), request).await?;
+        Ok(etag(present(answer.etag(), "ETag")?.as_ref()))
     }
 
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {

@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "lease-on-a-blob", run: |bench| on_a_blob(bench).boxed() },
     Check { name: "lease-on-a-container", run: |bench| on_a_container(bench).boxed() },
     Check { name: "lease-guards-a-blob", run: |bench| guards(bench).boxed() },
+    Check { name: "lease-rewrites", run: |bench| rewrites(bench).boxed() },
     Check { name: "lease-ends-with-its-blob", run: |bench| ends(bench).boxed() },
     Check { name: "lease-broken", run: |bench| broken(bench).boxed() },
     Check { name: "lease-durations", run: |bench| durations(bench).boxed() },
@@ -97,6 +98,53 @@ async fn guards(bench: Bench) -> Outcome {
     done(RELEASES, storage.release_lease(&target, &lease).await)?;
     fails(NONE_HELD, put(512, Some(&lease)).await, PreconditionFailed)?;
     done("Writes whole pages", put(512, None).await)
+}
+
+async fn rewrites(bench: Bench) -> Outcome {
+    const REWRITES: &str =
+        "Writes the first page of a page blob anew [...] Answers the state that it is in then";
+    const NEXT: &str = "of requests that name one state one takes effect";
+    const CONDITIONS: &str =
+        "if the blob's sequence number is `fence`, `lease` holds its lease, and it is in state `if_match`";
+    let storage = &bench.storage;
+    let name = bench.make_blob(1024, TERM).await?;
+    done("Writes whole pages", bench.put(&name, 512, pages(1, 9), TERM).await)?;
+    let target = LeaseTarget::Blob(name.clone());
+    let first = bench.etag(&name).await?;
+    let rewrite = |page, fence, state, lease| {
+        let name = name.clone();
+        async move { storage.rewrite_page(&name, page, fence, &state, &lease).await }
+    };
+    let none_held = rewrite(pages(1, 1), TERM, first.clone(), no_lease()).await;
+    fails("A request that names a lease fails where none is held", none_held, PreconditionFailed)?;
+    let lease = done(TAKES, storage.acquire_lease(&target, LEASE).await)?;
+    let second = done(REWRITES, rewrite(pages(1, 1), TERM, first.clone(), lease.clone()).await)?;
+    equal(REWRITES, bench.etag(&name).await?, second.clone())?;
+    holds("which is another one", second != first, &second)?;
+    let late = rewrite(pages(1, 2), TERM, first.clone(), lease.clone()).await;
+    fails(NEXT, late, PreconditionFailed)?;
+    for (fence, state, lease) in
+        [(Term(4), second.clone(), lease.clone()), (TERM, second.clone(), no_lease())]
+    {
+        fails(CONDITIONS, rewrite(pages(1, 2), fence, state, lease).await, PreconditionFailed)?;
+    }
+    let read = done(REWRITES, storage.read(&name, 0..1024).await)?;
+    let whole = [pages(1, 1), pages(1, 9)].concat();
+    equal(REWRITES, (read.bytes.to_vec(), read.sequence_number, read.etag), (whole, TERM, second.clone()))?;
+    let third = done(REWRITES, rewrite(pages(1, 2), TERM, second.clone(), lease.clone()).await)?;
+    done(
+        "Sets the sequence number",
+        storage.set_sequence_number(&name, Term(4), &third, Some(&lease)).await,
+    )?;
+    fails(NEXT, rewrite(pages(1, 3), Term(4), third, lease.clone()).await, PreconditionFailed)?;
+    let fourth = bench.etag(&name).await?;
+    let long = rewrite(pages(2, 3), Term(4), fourth.clone(), lease.clone()).await;
+    fails("Anything else is `Refused`", long, Refused)?;
+    done(REWRITES, rewrite(pages(1, 3), Term(4), fourth, lease.clone()).await)?;
+    let missing = blob(&name.container, "missing");
+    let missing = storage.rewrite_page(&missing, pages(1, 1), TERM, &second, &lease).await;
+    fails("What a request names must exist", missing, NotFound)?;
+    done(RELEASES, storage.release_lease(&target, &lease).await)
 }
 
 async fn ends(bench: Bench) -> Outcome {

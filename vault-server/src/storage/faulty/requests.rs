@@ -148,6 +148,22 @@ impl<S: Storage + ?Sized + 'static> Storage for Faulty<S> {
         .await
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        let inner = self.inner.clone();
+        let (blob, if_match, lease) = (blob.clone(), if_match.clone(), lease.clone());
+        self.send(Operation::RewritePage, blob.to_string(), async move {
+            inner.rewrite_page(&blob, page, fence, &if_match, &lease).await
+        })
+        .await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         let clear = |blob: BlobName, range: Range<u64>| {
             let inner = self.inner.clone();

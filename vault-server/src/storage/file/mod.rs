@@ -147,6 +147,20 @@ impl Storage for FileStorage {
         self.job(move |files| files.put_pages(&blob, &range, &bytes, fence, lease.as_ref())).await
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        arguments::check_name(blob)?;
+        arguments::check_rewrite(page.len())?;
+        let (blob, if_match, lease) = (blob.clone(), if_match.clone(), lease.clone());
+        self.job(move |files| files.rewrite_page(&blob, &page, fence, &if_match, &lease)).await
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         arguments::check_name(blob)?;
         arguments::check_pages(&range)?;

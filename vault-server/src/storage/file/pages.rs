@@ -109,7 +109,8 @@ impl Files {
         blob: &BlobName,
         at_least: Term,
     ) -> Result<Term, StorageError> {
-        self.change_number(blob, None, |pages| Ok(pages.sequence_number().max(at_least)))
+        let raised = |pages: &PageState| Ok(pages.sequence_number().max(at_least));
+        self.change_state(blob, None, raised, |_| Ok(())).map(|state| state.sequence_number())
     }
 
     pub(super) fn set_sequence_number(
@@ -119,19 +120,42 @@ impl Files {
         if_match: &ETag,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        let set = self.change_number(blob, lease, |pages| {
+        let number = |pages: &PageState| {
             if pages.etag() == *if_match { Ok(number) } else { Err(StorageError::PreconditionFailed) }
-        });
-        set.map(|_| ())
+        };
+        self.change_state(blob, lease, number, |_| Ok(())).map(|_| ())
     }
 
-    /// Written and synced also where the number stays the same: it may be there by a write that did not get durable.
-    fn change_number(
+    pub(super) fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: &[u8],
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        let range = arguments::check_rewrite(page.len())?;
+        let same = |pages: &PageState| {
+            arguments::check_inside(&range, pages.bytes())?;
+            if pages.etag() == *if_match && pages.sequence_number() == fence {
+                Ok(fence)
+            } else {
+                Err(StorageError::PreconditionFailed)
+            }
+        };
+        let write = |file: &File| file.write_all_at(page, range.start);
+        self.change_state(blob, Some(lease), same, write).map(|state| state.etag())
+    }
+
+    /// Gives the blob its next state, with this number, after something was written to it. Written and synced also where the
+    /// number stays the same: it may be there by a write that did not get durable.
+    fn change_state(
         &self,
         blob: &BlobName,
         lease: Option<&LeaseId>,
         number: impl FnOnce(&PageState) -> Result<Term, StorageError>,
-    ) -> Result<Term, StorageError> {
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<PageState, StorageError> {
         let held = self.lock.take()?;
         let slot = self.slots.get(blob);
         // Waits for the writes in flight under the old number.
@@ -144,7 +168,9 @@ impl Files {
         // on what it reads, so that it must be durable first.
         let path = self.layout.blob(blob);
         let open = loaded.open.clone();
-        let synced = open.sync.sync(open.sync.ticket(), || open.file.sync_data());
+        let ticket = open.sync.ticket();
+        write(&open.file).map_err(|error| disk::unknown("writing", &path, &error))?;
+        let synced = open.sync.sync(ticket, || open.file.sync_data());
         synced.map_err(|error| disk::unknown("syncing", &path, &error))?;
         // Pages that an earlier write-back failed for are in the cache and taken for clean, but not on the disk: drop
         // what is cached, so that what is read from now on is what the disk has.
@@ -155,9 +181,8 @@ impl Files {
         let open = loaded.open.clone();
         *current = None;
         changed.write(&self.layout.state(blob), &self.layout, &self.env)?;
-        let in_force = changed.sequence_number();
-        *current = Some(Loaded { open, pages: Some(changed), read_in: Some(held.hold()) });
-        Ok(in_force)
+        *current = Some(Loaded { open, pages: Some(changed.clone()), read_in: Some(held.hold()) });
+        Ok(changed)
     }
 }
 

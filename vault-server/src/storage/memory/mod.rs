@@ -264,6 +264,27 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    async fn rewrite_page(
+        &self,
+        blob: &BlobName,
+        page: Bytes,
+        fence: Term,
+        if_match: &ETag,
+        lease: &LeaseId,
+    ) -> Result<ETag, StorageError> {
+        let range = arguments::check_rewrite(page.len())?;
+        let mut state = self.state_to_change(&LeaseTarget::Blob(blob.clone()), Some(lease))?;
+        if state.blob(blob)?.etag() != *if_match {
+            return Err(StorageError::PreconditionFailed);
+        }
+        let pages = state.pages(blob)?;
+        pages.check(&range, fence)?;
+        pages.chunks.write(range.start, &page);
+        // It stays the number that it is.
+        state.number(blob, |number| number)?;
+        Ok(state.blob(blob)?.etag())
+    }
+
     async fn clear_pages(&self, blob: &BlobName, range: Range<u64>, fence: Term) -> Result<(), StorageError> {
         arguments::check_pages(&range)?;
         let mut state = self.state_to_change(&LeaseTarget::Blob(blob.clone()), None)?;
