@@ -38,6 +38,8 @@ pub struct Env {
     pub entropy: Arc<dyn Entropy>,
     /// How often something was waited for that had failed, to try it again.
     pub(crate) retries: Arc<Count>,
+    /// How often a request to storage was sent once more beside the first.
+    pub(crate) sent_again: Arc<Count>,
 }
 
 /// A wait that took longer than it may.
@@ -53,6 +55,7 @@ impl Env {
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(SystemEntropy),
             retries: Arc::default(),
+            sent_again: Arc::default(),
         }
     }
 
@@ -134,6 +137,7 @@ mod controlled {
                 clock: Arc::new(RuntimeClock::default()),
                 entropy: Arc::new(Seeded(AtomicU64::new(seed))),
                 retries: Arc::default(),
+                sent_again: Arc::default(),
             }
         }
     }

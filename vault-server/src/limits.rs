@@ -62,17 +62,12 @@ pub const AZURE_SMALL_SECOND_AFTER: Duration = Duration::from_secs(1);
 /// stores again soon enough for appends to go on within 6 s.
 pub const AZURE_LARGE_SECOND_AFTER: Duration = Duration::from_secs(3);
 
-/// How long such a second request may take: it is for finding out whether a new connection is any better. Each one that
-/// follows may take twice as long, as long as any request may: it may be storage that is slow, and the first one that is
-/// on a dead connection.
+/// How long such a second request may take: it is for finding out whether a new connection is any better. The first one
+/// is left to go on, and comes through where storage is slow.
 pub const AZURE_SECOND_TIME: Duration = Duration::from_secs(4);
 
 /// How soon after it the next one is sent.
 pub const AZURE_SECOND_PAUSE: Duration = Duration::from_millis(500);
-
-/// The time in which connections to Azure are left behind twice at most: each time costs a handshake for every one, and
-/// where it is storage that is slow it helps nobody. Once is not enough, since they may fall silent again.
-pub const AZURE_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a connection to Azure is kept that nothing uses.
 pub const AZURE_IDLE_CONNECTION: Duration = Duration::from_secs(60);

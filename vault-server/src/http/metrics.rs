@@ -118,6 +118,7 @@ fn show_storage(app: &App, shown: &mut Exposition) {
         ended.seconds().map(|(operation, seconds)| (vec![("operation", operation.as_str())], seconds));
     shown.histograms(&f::STORAGE_SECONDS, seconds);
     shown.one(&f::STORAGE_RETRIES, app.env.retries.get() as f64);
+    shown.one(&f::STORAGE_SENT_AGAIN, app.env.sent_again.get() as f64);
 }
 
 fn show_http(app: &App, shown: &mut Exposition) {

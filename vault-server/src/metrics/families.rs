@@ -95,6 +95,8 @@ families! {
         "From sending a request to storage until its answer.";
     STORAGE_RETRIES = COUNTER "messagevault_storage_retries_total",
         "How often the server has waited to try something on storage again after a failure.";
+    STORAGE_SENT_AGAIN = COUNTER "messagevault_storage_sent_again_total",
+        "How often a request to storage was sent once more, beside the first, because no answer had come.";
 
     CONNECTIONS = GAUGE "messagevault_connections", "Connections of clients and other servers open now.";
     HTTP_REQUESTS = COUNTER "messagevault_http_requests_total",

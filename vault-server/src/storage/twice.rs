@@ -39,6 +39,7 @@ where
         env.clock.sleep(after).await;
         loop {
             anew();
+            env.sent_again.add(1);
             match env.timeout(AZURE_SECOND_TIME, Box::pin(request())).await {
                 Ok(Err(StorageError::Unavailable(_))) | Err(_) => {}
                 Ok(definite) => return definite,
@@ -110,6 +111,18 @@ mod tests {
         let (outcome, took, sent) = send(&[1_000, 0, 0, 0], &[Ok(1), away(), away(), Ok(4)]).await;
         assert_eq!((outcome, sent), (Ok(4), 4));
         assert!((3.9..4.1).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_again_is_counted() {
+        let env = Env::controlled(1);
+        let slow = || async {
+            env.clock.sleep(6 * SECOND).await;
+            Ok(1)
+        };
+        twice(&env, 0, || (), slow).await.unwrap();
+        // After 1 s, and after 5.5 s.
+        assert_eq!(env.sent_again.get(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -133,7 +133,7 @@ impl AzureStorage {
     {
         let mut age = self.connections.age();
         let anew = || {
-            tracing::debug!("there is no answer yet: the request is sent again on a new connection");
+            tracing::debug!("there is no answer yet: the request is sent again");
             self.connections.leave(age);
             age = self.connections.age();
         };
