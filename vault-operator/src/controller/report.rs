@@ -46,6 +46,21 @@ pub fn told(state: State, written: Result<(), Unwritten>) -> State {
     }
 }
 
+/// What the operator says how it is.
+pub trait Told:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl<K> Told for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+{
+}
+
 impl Operator {
     /// Says how a resource is: tells in an event what is new, and writes its status, where that differs from the one that
     /// was looked at. Nothing is said of an outdated one.
@@ -56,11 +71,7 @@ impl Operator {
         now: (&S, &State),
     ) -> Result<(), Unwritten>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize,
+        K: Told,
         S: Serialize + PartialEq,
     {
         let said = self.tell_and_write(resource, before, now).await;
@@ -82,11 +93,7 @@ impl Operator {
         (status, state): (&S, &State),
     ) -> Result<(), Unwritten>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize,
+        K: Told,
         S: Serialize + PartialEq,
     {
         if old == Some(status) {
