@@ -21,7 +21,6 @@ use vault_server::access::Access;
 use vault_server::config::StorageSetting;
 use vault_server::env::Env;
 use vault_server::http::app::HttpSettings;
-use vault_server::limits::DEFAULT_MESSAGE_BYTES;
 use vault_server::log::Options;
 use vault_server::node::{Node, NodeError};
 use vault_server::storage::open::{OpenError, open};
@@ -89,20 +88,14 @@ impl Embedded {
         let options = Options { max_puts_in_flight: setting.max_puts_in_flight(), ..Options::new(PATIENCE) };
         let settings = HttpSettings {
             auto_create: true,
-            max_message_bytes: DEFAULT_MESSAGE_BYTES,
             append_timeout: PATIENCE,
             idle_timeout: PATIENCE,
-            advertise: ENDPOINT.to_owned(),
-            storage: setting.kind(),
-            prefix: prefix.as_str().to_owned(),
-            internal_listener: false,
-            tls: None,
-            trusted: Vec::new(),
-            tls_name: None,
-            local_names_only: false,
-            access: Access::for_everybody(env.clone()),
-            traced: false,
-            carrier: None,
+            ..HttpSettings::new(
+                ENDPOINT.to_owned(),
+                setting.kind(),
+                &prefix,
+                Access::for_everybody(env.clone()),
+            )
         };
         let mut node = Node::start(opened.storage, env, prefix, None, options, settings);
         wait_until_it_leads(&mut node).await?;

@@ -414,6 +414,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{DEFAULT_APPEND_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
 
     fn read(arguments: &[&str]) -> Result<Config, String> {
         let arguments = ["vault-server"].iter().chain(arguments).map(std::ffi::OsString::from);
@@ -428,7 +429,8 @@ mod tests {
         assert_eq!(config.storage, StorageSetting::File("./data".into()));
         assert_eq!(config.listen.to_string(), "127.0.0.1:8480");
         assert_eq!((config.max_message_bytes(), config.max_connections()), (1 << 20, 16_384));
-        assert_eq!(config.append_timeout, Duration::from_secs(30));
+        assert_eq!(config.append_timeout, DEFAULT_APPEND_TIMEOUT);
+        assert_eq!(config.idle_timeout, DEFAULT_IDLE_TIMEOUT);
         assert!(config.auto_create() && !config.allow_anonymous);
     }
 

@@ -313,6 +313,12 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// A message's longest value unless the settings say otherwise.
 pub const DEFAULT_MESSAGE_BYTES: usize = 1 << 20;
 
+/// How long an append waits until it is stored unless the settings say otherwise.
+pub const DEFAULT_APPEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may be idle unless the settings say otherwise.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How many messages a read answers unless it says otherwise.
 pub const DEFAULT_READ_MESSAGES: u64 = 1_000;
 

@@ -65,24 +65,19 @@ impl Answer {
 impl Server {
     /// A server that is ready: the first one on its storage leads.
     pub(crate) async fn start(storage: &Arc<MemoryStorage>, env: &Env, name: &str) -> Self {
+        let prefix = Prefix::new(PREFIX).expect("it is one");
         let settings = HttpSettings {
             auto_create: true,
             max_message_bytes: 64 << 10,
             append_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(20),
-            advertise: format!("http://{name}:8480"),
-            storage: "memory",
-            prefix: PREFIX.to_owned(),
-            internal_listener: false,
-            tls: None,
-            trusted: Vec::new(),
-            tls_name: None,
-            local_names_only: false,
-            access: Access::for_everybody(env.clone()),
-            traced: false,
             carrier: Some(Arc::new(Nowhere)),
+            ..HttpSettings::new(
+                format!("http://{name}:8480"),
+                "memory",
+                &prefix,
+                Access::for_everybody(env.clone()),
+            )
         };
-        let prefix = Prefix::new(PREFIX).expect("it is one");
         let options = Options::new(Duration::from_secs(10));
         let node = Node::start(Arc::clone(storage) as _, env.clone(), prefix, None, options, settings);
         let server = Self { router: node.router(), node };

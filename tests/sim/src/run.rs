@@ -10,7 +10,7 @@ use vault_client::Settings;
 use vault_format::names::Prefix;
 use vault_server::access::Access;
 use vault_server::http::app::HttpSettings;
-use vault_server::limits::{DEFAULT_MESSAGE_BYTES, HANDOVER_GRACE};
+use vault_server::limits::HANDOVER_GRACE;
 use vault_server::log::Options;
 use vault_server::node::Node;
 use vault_tests::history::{Event, Read, Verdict, check};
@@ -143,24 +143,12 @@ impl Stage {
         let life = self.world.bear(server);
         self.world.trace(format_args!("{life} begins"));
         let env = life.env();
-        let settings = HttpSettings {
-            auto_create: false,
-            max_message_bytes: DEFAULT_MESSAGE_BYTES,
-            append_timeout: self.patience,
-            idle_timeout: Duration::from_secs(60),
-            advertise: url(server),
-            storage: "simulated",
-            prefix: PREFIX.to_owned(),
-            internal_listener: false,
-            tls: None,
-            trusted: Vec::new(),
-            tls_name: None,
-            local_names_only: false,
-            access: Access::for_everybody(env.clone()),
-            traced: false,
-            carrier: Some(Arc::new(Seen::from(&life, &self.listening))),
-        };
         let prefix = Prefix::new(PREFIX).expect("it is one");
+        let settings = HttpSettings {
+            append_timeout: self.patience,
+            carrier: Some(Arc::new(Seen::from(&life, &self.listening))),
+            ..HttpSettings::new(url(server), "simulated", &prefix, Access::for_everybody(env.clone()))
+        };
         let options = Options::new(self.patience);
         let node = Node::start(self.service.link(&life), env, prefix, None, options, settings);
         self.listening.set(server, Some((life.clone(), node.router())));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use vault_format::ids::Timestamp;
+use vault_format::names::Prefix;
 
 use crate::access::Access;
 use crate::election::standing::Standing;
@@ -18,7 +19,9 @@ pub use crate::http::forward::{Carrier, NotCarried};
 use crate::http::measured::HttpMetrics;
 use crate::http::read::feed::Feeds;
 use crate::http::tls::Tls;
-use crate::limits::REQUEST_BODIES_BYTES;
+use crate::limits::{
+    DEFAULT_APPEND_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MESSAGE_BYTES, REQUEST_BODIES_BYTES,
+};
 use crate::log::vault::Vault;
 use crate::storage::Storage;
 use crate::storage::counted::Counted;
@@ -56,6 +59,30 @@ pub struct HttpSettings {
     pub traced: bool,
     /// What carries requests to other servers. `None`: connections.
     pub carrier: Option<Arc<dyn Carrier>>,
+}
+
+impl HttpSettings {
+    /// As a server has them that nothing else is said to.
+    #[must_use]
+    pub fn new(advertise: String, storage: &'static str, prefix: &Prefix, access: Arc<Access>) -> Self {
+        Self {
+            auto_create: false,
+            max_message_bytes: DEFAULT_MESSAGE_BYTES,
+            append_timeout: DEFAULT_APPEND_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            advertise,
+            storage,
+            prefix: prefix.as_str().to_owned(),
+            internal_listener: false,
+            tls: None,
+            trusted: Vec::new(),
+            tls_name: None,
+            local_names_only: false,
+            access,
+            traced: false,
+            carrier: None,
+        }
+    }
 }
 
 /// What every request has at hand.

@@ -39,7 +39,8 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         Arc::new(Counted::new(Arc::clone(memory) as Arc<dyn Storage>, &env));
     let prefix = Prefix::new("mv-").unwrap();
     let options = Options::new(Duration::from_secs(5));
-    let (vault, over) = Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix, options);
+    let (vault, over) =
+        Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix.clone(), options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let settings = HttpSettings {
@@ -47,17 +48,8 @@ async fn peer(memory: &Memory, standing: Option<watch::Receiver<Standing>>) -> P
         max_message_bytes: MAX_MESSAGE,
         append_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
-        advertise: url.clone(),
-        storage: "memory",
-        prefix: "mv-".to_owned(),
-        internal_listener: false,
-        tls: None,
-        trusted: Vec::new(),
-        tls_name: None,
         local_names_only: true,
-        access: Access::for_everybody(env.clone()),
-        traced: false,
-        carrier: None,
+        ..HttpSettings::new(url.clone(), "memory", &prefix, Access::for_everybody(env.clone()))
     };
     let candidacy = Candidacy { endpoint: url.clone(), vault_uid: None };
     let mut election = Election::new(vault.clone(), over, candidacy);

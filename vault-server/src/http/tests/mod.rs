@@ -118,23 +118,15 @@ fn idle_on(
     let storage: Arc<Counted<dyn Storage>> = Arc::new(Counted::new(storage, &env));
     let options = Options::new(Duration::from_secs(5));
     let prefix = Prefix::new("mv-").unwrap();
-    let (vault, over) = Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix, options);
+    let (vault, over) =
+        Vault::new(Arc::clone(&storage) as Arc<dyn Storage>, env.clone(), prefix.clone(), options);
     let settings = HttpSettings {
         auto_create,
         max_message_bytes: MAX_MESSAGE,
         append_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
-        advertise: "http://127.0.0.1:8480".to_owned(),
-        storage: "memory",
-        prefix: "mv-".to_owned(),
-        internal_listener: false,
-        tls: None,
-        trusted: Vec::new(),
-        tls_name: None,
         local_names_only: true,
-        access,
-        traced: false,
-        carrier: None,
+        ..HttpSettings::new("http://127.0.0.1:8480".to_owned(), "memory", &prefix, access)
     };
     let candidacy = Candidacy { endpoint: settings.advertise.clone(), vault_uid: None };
     let election = Election::new(vault.clone(), over, candidacy);
