@@ -20,7 +20,7 @@ use vault_format::names::{ContainerName, Prefix, SegmentName};
 use vault_server::access::Access;
 use vault_server::env::Env;
 use vault_server::http::app::HttpSettings;
-use vault_server::limits::{AZURE_PUT_INTERVAL, DEFAULT_MESSAGE_BYTES};
+use vault_server::limits::AZURE_PUT_INTERVAL;
 use vault_server::log::Options;
 use vault_server::node::Node;
 use vault_server::storage::counted::Counted;
@@ -276,25 +276,10 @@ fn name(stream: usize) -> String {
 
 /// A server as it is on Azure, but for the storage itself.
 async fn start(env: &Env, storage: Arc<dyn Storage>) -> anyhow::Result<Node> {
-    let settings = HttpSettings {
-        auto_create: false,
-        max_message_bytes: DEFAULT_MESSAGE_BYTES,
-        append_timeout: PATIENCE,
-        idle_timeout: PATIENCE,
-        advertise: "http://server-0:8480".to_owned(),
-        storage: "simulated",
-        prefix: PREFIX.to_owned(),
-        internal_listener: false,
-        tls: None,
-        trusted: Vec::new(),
-        tls_name: None,
-        local_names_only: false,
-        access: Access::for_everybody(env.clone()),
-        traced: false,
-        carrier: None,
-    };
+    let (prefix, access) = (Prefix::new(PREFIX)?, Access::for_everybody(env.clone()));
+    let settings = HttpSettings::new("http://server-0:8480".to_owned(), "simulated", &prefix, access);
     let options = Options { put_interval: AZURE_PUT_INTERVAL, ..Options::new(PATIENCE) };
-    let node = Node::start(storage, env.clone(), Prefix::new(PREFIX)?, None, options, settings);
+    let node = Node::start(storage, env.clone(), prefix, None, options, settings);
     let app = node.app();
     let mut standing = app.standing.clone();
     standing.wait_for(|_| app.vault.term().is_some()).await.context("the server ended")?;
