@@ -25,7 +25,7 @@ fn a_stream_takes_what_a_page_blob_takes_and_asks_for_half_of_its_requests() {
         rows.iter().find(|row| row["load"] == load).unwrap_or_else(|| panic!("{load}: {rows:?}"))
     };
     let large = of("16 producers, 800 messages a request");
-    // The acknowledgements of the first moment may be for what was sent before.
+    // What is acknowledged in the first moment was sent before, and a put holds up to 4 MiB.
     let rate = large["mib_per_second"].as_f64().expect("a rate");
     assert!((57.0..62.0).contains(&rate), "{rate} MiB/s of 60");
     for row in &rows {
@@ -36,8 +36,11 @@ fn a_stream_takes_what_a_page_blob_takes_and_asks_for_half_of_its_requests() {
     let (each, grouped) =
         (of("no vault: 500 writers, a Put Page each message"), of("500 producers, single messages"));
     let messages = |row: &Value| row["messages"].as_u64().expect("a count");
-    assert_eq!(each["put_pages"].as_u64().expect("a count").abs_diff(messages(each)), 0);
+    let puts = |row: &Value| row["put_pages"].as_u64().expect("a count");
+    assert_eq!(puts(each), messages(each));
     assert!(messages(grouped) > 50 * messages(each), "{grouped} beside {each}");
-    let puts = grouped["put_pages"].as_u64().expect("a count");
-    assert!(100 * puts < messages(grouped), "more than 10,000 Put Pages for a million messages: {grouped}");
+    assert!(
+        100 * puts(grouped) < messages(grouped),
+        "more than 10,000 Put Pages for a million messages: {grouped}"
+    );
 }
