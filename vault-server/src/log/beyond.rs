@@ -79,18 +79,32 @@ async fn evidence(
     tail: Position,
     pages: &[std::ops::Range<u64>],
 ) -> Result<Option<Position>, Unusable> {
-    for range in pages {
-        let mut from = range.start;
-        while from < range.end {
-            let to = range.end.min(from + BLOCK_BYTES);
-            let bytes = store.read(segment.base, Position(from), Position(to)).await?;
-            if let Some(proof) = committed_beyond(&bytes, Position(from), &store.id, tail, highest) {
-                return Ok(Some(proof));
-            }
-            from = to;
+    for span in spans(pages) {
+        let (from, to) = (Position(span.start), Position(span.end));
+        let bytes = store.read(segment.base, from, to).await?;
+        if let Some(proof) = committed_beyond(&bytes, from, &store.id, tail, highest) {
+            return Ok(Some(proof));
         }
     }
     Ok(None)
+}
+
+/// What to read to have seen all these pages, a block at a time: a write that is stored in part may leave thousands of
+/// them apart from each other, and the pages in between hold zeros, which are no header.
+fn spans(pages: &[std::ops::Range<u64>]) -> Vec<std::ops::Range<u64>> {
+    let mut spans: Vec<std::ops::Range<u64>> = Vec::new();
+    for range in pages {
+        let mut from = range.start;
+        while from < range.end {
+            if spans.last().is_none_or(|span| from >= span.start + BLOCK_BYTES) {
+                spans.push(from..from);
+            }
+            let span = spans.last_mut().expect("there is one");
+            span.end = range.end.min(span.start + BLOCK_BYTES);
+            from = span.end;
+        }
+    }
+    spans
 }
 
 /// The first page in `bytes` that holds a header of this stream and place, of a term up to `highest`, on whose record
@@ -167,5 +181,27 @@ async fn clear(
             Err(RecoverError::Reign(ReignEnd::Unsure))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_apart_from_each_other_are_read_together() {
+        let scattered: Vec<_> = (0..8_192).map(|n| n * 1_024 + 512..n * 1_024 + 1_024).collect();
+        let block = BLOCK_BYTES;
+        assert_eq!(spans(&scattered), [512..block, block + 512..2 * block]);
+        assert_eq!(spans(&[0..512, block - 512..block + 1_024]), [0..block, block..block + 1_024]);
+        assert_eq!(
+            spans(&[512..3 * block]),
+            [512..block + 512, block + 512..2 * block + 512, 2 * block + 512..3 * block]
+        );
+        assert_eq!(
+            spans(&[512..1_024, 2 * block..2 * block + 512]),
+            [512..1_024, 2 * block..2 * block + 512]
+        );
+        assert_eq!(spans(&[]), []);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::stream::Condition;
 use crate::storage::StorageError;
-use crate::storage::faulty::{Fault, Hold};
+use crate::storage::faulty::{Fault, Hold, Pages};
 use crate::storage::operation::Operation;
 
 #[tokio::test(start_paused = true)]
@@ -44,6 +44,25 @@ async fn a_successor_keeps_what_was_on_its_way_and_has_landed() {
     let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
     assert_eq!(stored, ["a", "landed", "b"]);
     assert_eq!(landed.await.unwrap(), Err(AppendError::Unknown(Unusable::NoLeader)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_was_stored_in_a_thousand_pieces_does_not_hold_up_its_successor() {
+    let old = Server::first(1).await;
+    let stream = old.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    let torn = Pages::These((1..3_000).step_by(2).collect());
+    old.faulty.on(Operation::PutPages).then(Fault::TearAndCrash(torn));
+    append(&stream, "torn", 1_900_000).await.unwrap_err();
+    let new = old.successor().await;
+    new.faulty.on(Operation::Read).always().then(Fault::Delay(Duration::from_millis(10)));
+    let began = new.env.clock.monotonic();
+    append(&new.stream("orders"), "b", 10).await.unwrap();
+    let took = new.env.clock.monotonic() - began;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    new.faulty.heal();
+    let stored: Vec<_> = labels(&new.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
+    assert_eq!(stored, ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
