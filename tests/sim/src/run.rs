@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use vault_client::Settings;
+use vault_client::{ReadError, Settings};
 use vault_format::names::Prefix;
 use vault_server::access::Access;
 use vault_server::http::app::HttpSettings;
 use vault_server::limits::HANDOVER_GRACE;
 use vault_server::log::Options;
 use vault_server::node::Node;
-use vault_tests::history::{Event, Read, Verdict, check};
+use vault_tests::history::{Event, Reached, Tally, Verdict, check};
 
 use crate::chance::{self, Dice};
 use crate::load::{Load, Stream};
@@ -30,6 +30,15 @@ const WITHIN_MS: u64 = 6_000;
 
 /// How soon they do after an orderly end.
 const WITHIN_IN_ORDER_MS: u64 = 1_000;
+
+/// How many strong reads are answered at least in a run that tells something of them.
+const STRONG_READS: u64 = 6;
+
+/// How long servers may take to tell of damage that they have come upon, while they also give reasons that may pass.
+const DAMAGE_TOLD_MS: u64 = 60_000;
+
+/// The words for damage in answers.
+const DAMAGE: [&str; 2] = ["corrupt", "data_missing"];
 
 /// How many broken promises are told of.
 const BROKEN_TOLD: usize = 20;
@@ -76,15 +85,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { acknowledged, lost, repeated, longest_gap_ms, .. } = &self.verdict;
-        write!(
-            f,
-            "seed {}: {} faults, {acknowledged} acknowledged, {lost} lost, {repeated} repeated, longest gap {}.{:03} s",
-            self.seed,
-            self.faults,
-            longest_gap_ms / 1_000,
-            longest_gap_ms % 1_000
-        )
+        write!(f, "seed {}: {}", self.seed, Tally::new(self.faults, &self.verdict))
     }
 }
 
@@ -313,19 +314,21 @@ impl Stage {
             self.start(server);
         }
         tokio::time::sleep(Duration::from_secs(15)).await;
-        let begun_ms = self.world.now_ms();
-        let (messages, error) = load.read_what_is_there(stream).await;
-        self.world.trace(format_args!("{} messages, {error:?}", messages.len()));
-        self.world.record(Event::Read(Read {
-            stream: stream.name.clone(),
-            reader: format!("who came after the bit in {place} (which ended with {error:?})"),
-            begun_ms,
-            ended_ms: self.world.now_ms(),
-            end_offset: error.is_none().then(|| messages.last().map_or(0, |last| last.offset + 1)),
-            messages,
-            strong: true,
-            since: None,
-        }));
+        let until_ms = self.world.now_ms() + DAMAGE_TOLD_MS;
+        let reader = format!("who came after the bit in {place}");
+        while let Some(error) = load.read_what_is_there(&reader, stream).await {
+            self.world.trace(format_args!("{error:?}"));
+            match Told::by(&error) {
+                Told::Damage => break,
+                Told::Passing if self.world.now_ms() < until_ms => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Told::Passing | Told::Otherwise => {
+                    self.world.complain(format!("{reader} was not told of damage, but: {error}"));
+                    break;
+                }
+            }
+        }
     }
 
     fn goes_on(&self, streams: &[Stream], what: &str, within_ms: u64) {
@@ -336,6 +339,27 @@ impl Stage {
                 from_ms: self.world.now_ms(),
                 within_ms,
             });
+        }
+    }
+}
+
+/// What a reader is told by an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Damage,
+    /// What may be otherwise the next time.
+    Passing,
+    Otherwise,
+}
+
+impl Told {
+    fn by(error: &ReadError) -> Self {
+        match error {
+            ReadError::Request(error) if error.code().is_some_and(|code| DAMAGE.contains(&code)) => {
+                Self::Damage
+            }
+            ReadError::Request(error) if error.is_retryable() => Self::Passing,
+            _ => Self::Otherwise,
         }
     }
 }
@@ -376,7 +400,14 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
         stage.start(server);
     }
     let over = Arc::new(AtomicBool::new(false));
-    let load = Load { world: world.clone(), listening, servers: count, over: Arc::clone(&over) };
+    let reached = Arc::new(Reached::default());
+    let load = Load {
+        world: world.clone(),
+        listening,
+        servers: count,
+        over: Arc::clone(&over),
+        reached: Arc::clone(&reached),
+    };
     let made = streams(&mut dice);
     for (stream, settings) in &made {
         if let Err(error) = load.create(stream, settings).await {
@@ -384,14 +415,14 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
         }
     }
     let streams: Vec<Stream> = made.into_iter().map(|(stream, _)| stream).collect();
-    let mut clients = JoinSet::new();
+    let (mut clients, mut followers) = (JoinSet::new(), JoinSet::new());
     for (number, stream) in streams.iter().enumerate() {
         let dice = |client: u64| Dice::new(seed, 100 + 10 * number as u64 + client);
         let name = |kind: &str| format!("{kind}-{}", stream.name);
         clients.spawn(load.clone().produce_plainly(name("plain"), stream.clone(), dice(0)));
         clients.spawn(load.clone().produce_in_batches(name("batches"), stream.clone(), dice(1)));
         clients.spawn(load.clone().produce_impatiently(name("impatient"), stream.clone(), dice(2)));
-        clients.spawn(load.clone().follow(name("follower"), stream.clone(), dice(3)));
+        followers.spawn(load.clone().follow(name("follower"), stream.clone(), dice(3)));
         clients.spawn(load.clone().look(name("reader"), stream.clone(), dice(4)));
     }
     let until_ms = world.now_ms() + dice.between(30_000, 90_000);
@@ -422,6 +453,10 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
     over.store(true, Ordering::Relaxed);
     let ended = tokio::time::timeout(Duration::from_secs(300), async {
         while clients.join_next().await.is_some() {}
+        // What was acknowledged in this millisecond counts too.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        reached.settle(world.now_ms());
+        while followers.join_next().await.is_some() {}
     });
     if ended.await.is_err() {
         world.complain("clients do not come to an end although all is well".to_owned());
@@ -429,22 +464,9 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
     // What strays lands, and commit batches are written.
     tokio::time::sleep(Duration::from_secs(20)).await;
     for stream in &streams {
-        let begun_ms = world.now_ms();
-        let (messages, error) = load.read_what_is_there(stream).await;
-        if let Some(error) = error {
+        if let Some(error) = load.read_what_is_there("the last reader", stream).await {
             world.complain(format!("{} cannot be read in the end: {error}", stream.name));
         }
-        world.record(Event::Read(Read {
-            stream: stream.name.clone(),
-            reader: "the last reader".to_owned(),
-            begun_ms,
-            ended_ms: world.now_ms(),
-            // Retention may have left nothing.
-            end_offset: messages.last().map(|last| last.offset + 1),
-            messages,
-            strong: true,
-            since: None,
-        }));
     }
     service.keep_all_messages();
     if dice.per_mille(300) {
@@ -453,6 +475,7 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
     let simulated = Duration::from_millis(world.now_ms());
     let (events, complaints, faults, trace) = world.end();
     let mut verdict = check(&events);
+    verdict.expect_strong_reads(STRONG_READS);
     verdict.broken.extend(complaints);
     Outcome { seed, faults, verdict, simulated, trace, events }
 }

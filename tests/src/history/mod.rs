@@ -7,16 +7,22 @@
 //! | promise | held against |
 //! |---|---|
 //! | every acknowledged message once, at its offset; what was refused never; the rest at most once, whole runs | [`Append`], [`Stored`] |
-//! | who was acknowledged before another began stands before it; a session's messages in its order | [`Append`] |
-//! | what is read is what is stored; a strong read misses nothing that was acknowledged before | [`Read`] |
-//! | no term has two holders; nothing of a term lands after a higher one's claim; a place has one content in a term | [`Event::Term`], [`Event::Claim`], [`Event::Write`] |
+//! | what was acknowledged or shown before an append began stands before it; a session's messages in its order | [`Append`], [`Read`] |
+//! | what is read is what is stored, from where it was to begin, without gaps, up to where it was to end | [`Read`] |
+//! | a strong read misses nothing that was acknowledged before, or that the same server told of; it tells of nothing that is not | [`Read`] |
+//! | no term has two holders; nothing of a term lands after a higher one's claim; a place has one content in a term, and the term does not clear it | [`Event::Term`], [`Event::Claim`], [`Event::Write`], [`Event::Clear`] |
 //! | appends go on in time | [`Event::GoesOn`] |
 
+mod answer;
 mod check;
+mod reached;
+mod tally;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{Verdict, check};
+pub use self::reached::Reached;
+pub use self::tally::Tally;
 
 /// Something that happened. Times are in ms since the run began.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -41,7 +47,7 @@ pub enum Event {
         /// The term.
         term: u64,
     },
-    /// A batch has landed in a segment.
+    /// A batch, or a part of one, has landed in a segment.
     Write {
         /// The segment.
         blob: String,
@@ -49,8 +55,19 @@ pub enum Event {
         position: u64,
         /// The term that stands in the batch.
         fence: u64,
-        /// Of its bytes.
-        checksum: u32,
+        /// The checksums of its pages, one after the other.
+        pages: Vec<u32>,
+    },
+    /// Pages of a segment have been cleared.
+    Clear {
+        /// The segment.
+        blob: String,
+        /// The position of the first.
+        from: u64,
+        /// Behind the last.
+        to: u64,
+        /// The term of whoever cleared them.
+        fence: u64,
     },
     /// Nothing is in the way of appends any more: one that begins from now on must succeed in time.
     GoesOn {
@@ -108,24 +125,32 @@ pub struct Placed {
 }
 
 /// Messages that were read one after the other.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Read {
     /// From this stream.
     pub stream: String,
     /// By whom.
     pub reader: String,
+    /// Which server was asked, if it was one alone.
+    pub server: Option<usize>,
     /// When it was asked for.
     pub begun_ms: u64,
     /// When the last of it came.
     pub ended_ms: u64,
     /// What came.
     pub messages: Vec<Placed>,
+    /// Where it was to begin, or to go on.
+    pub from: Option<u64>,
+    /// It may begin later: what retention has deleted is left out.
+    pub skips: bool,
+    /// It was to begin with the first message of this time or later.
+    pub since: Option<u64>,
+    /// Where the answer ended, if it said so.
+    pub up_to: Option<u64>,
     /// Where the stream ended, if the answer said so.
     pub end_offset: Option<u64>,
     /// All that was acknowledged before must be there.
     pub strong: bool,
-    /// It was to begin with the first message of this time or later.
-    pub since: Option<u64>,
 }
 
 /// A part of what is stored.

@@ -8,13 +8,18 @@ use futures::TryStreamExt;
 use tokio::time::{sleep, timeout};
 use vault_client::{Client, Error, Message, Offset, Received, Run, SideEffects, Start};
 use vault_tests::chance::Dice;
-use vault_tests::history::{Append, Event, Outcome, Placed, Read, Stored};
-use vault_tests::message;
+use vault_tests::history::{Append, Event, Outcome, Placed, Reached, Read, Stored};
 
 use crate::record::Record;
 
 /// How many messages of a reader are put down at once.
 const READ_AT_ONCE: usize = 500;
+
+/// How long a follower may take to reach the end once nobody appends any more and nothing is wrong.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// How many messages a strong read may show: more than come between two.
+const LOOKED_AT: u64 = 100_000;
 
 /// How long one request may take of those that nobody sends again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +38,8 @@ pub(crate) struct Load {
     pub(crate) urls: Vec<String>,
     /// Set when they are to come to an end.
     pub(crate) over: Arc<AtomicBool>,
+    /// How far each stream is known to go.
+    pub(crate) reached: Arc<Reached>,
     /// For requests without the client library.
     pub(crate) http: reqwest::Client,
 }
@@ -50,6 +57,15 @@ fn value(id: &str, dice: &mut Dice) -> String {
 
 fn placed(received: &Received) -> Placed {
     Placed { offset: received.offset().0, timestamp: received.timestamp().0, id: id_of(received.value()) }
+}
+
+/// Where reading goes on.
+fn next_of(read: &Read) -> u64 {
+    read.messages.last().map_or(read.from.unwrap_or(0), |last| last.offset + 1)
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn failed(side_effects: SideEffects) -> Outcome {
@@ -98,7 +114,10 @@ impl Load {
     async fn append(&self, client: &Client, stream: &str, messages: Vec<String>, run: Run) {
         let begun_ms = self.record.now_ms();
         let outcome = match timeout(PATIENCE, client.append(stream, run, None)).await {
-            Ok(Ok(appended)) => Outcome::Acknowledged { first_offset: appended.first_offset.0 },
+            Ok(Ok(appended)) => {
+                self.reached.note(stream, appended.next_offset.0);
+                Outcome::Acknowledged { first_offset: appended.first_offset.0 }
+            }
             Ok(Err(error)) => {
                 if !error.is_retryable() {
                     self.record.complain(format!("an append to {stream} is refused for good: {error}"));
@@ -140,19 +159,21 @@ impl Load {
                 let id = format!("batches/{stream}/{session}/{number}");
                 let begun_ms = self.record.now_ms();
                 let Ok(receipt) = producer.send(Message::new(value(&id, &mut dice))).await else { break };
-                let (record, stopped, stream) =
-                    (Arc::clone(&self.record), Arc::clone(&stopped), stream.clone());
+                let (load, stopped, stream) = (self.clone(), Arc::clone(&stopped), stream.clone());
                 receipts.spawn(async move {
                     let outcome = match receipt.wait().await {
-                        Ok(acknowledged) => Outcome::Acknowledged { first_offset: acknowledged.offset.0 },
+                        Ok(acknowledged) => {
+                            load.reached.note(&stream, acknowledged.offset.0 + 1);
+                            Outcome::Acknowledged { first_offset: acknowledged.offset.0 }
+                        }
                         Err(error) => {
                             stopped.store(true, Ordering::Relaxed);
                             failed(error.side_effects())
                         }
                     };
                     let session = Some((format!("batches/{stream}/{session}"), number));
-                    let ended_ms = record.now_ms();
-                    record.put(Event::Append(Append {
+                    let ended_ms = load.record.now_ms();
+                    load.record.put(Event::Append(Append {
                         stream,
                         session,
                         begun_ms,
@@ -193,15 +214,14 @@ impl Load {
         while sent.join_next().await.is_some() {}
     }
 
-    /// Reads all that comes, from the beginning, until the run is over.
+    /// Reads all that comes, from the beginning, until nobody appends any more, and has caught up then.
     pub(crate) async fn follow(self, stream: String, first: usize) {
         let client = self.client(first, RETRY_TIME);
         let mut reader = client.reader(&stream).follow().retry_time(None).start();
-        let mut begun_ms = self.record.now_ms();
-        let mut messages: Vec<Placed> = Vec::new();
-        while !self.is_over() {
+        let mut part = self.part("a follower", &stream, 0);
+        loop {
             match timeout(Duration::from_millis(200), reader.try_next()).await {
-                Ok(Ok(Some(message))) => messages.push(placed(&message)),
+                Ok(Ok(Some(message))) => part.messages.push(placed(&message)),
                 Ok(Ok(None)) => {
                     self.record.complain(format!("the follower of {stream} came to an end"));
                     break;
@@ -212,33 +232,31 @@ impl Load {
                 }
                 Err(_) => {}
             }
-            if messages.len() >= READ_AT_ONCE {
-                self.put_read("a follower", &stream, begun_ms, std::mem::take(&mut messages), None, false);
-                begun_ms = self.record.now_ms();
+            let next = next_of(&part);
+            if let Some((since_ms, end)) = self.reached.settled(&stream)
+                && (next >= end || self.record.now_ms() > since_ms + ms(CATCH_UP))
+            {
+                // All that was acknowledged by then it must have seen.
+                let last = Read { begun_ms: since_ms, end_offset: Some(next), strong: true, ..part };
+                return self.put_read(last);
+            }
+            if part.messages.len() >= READ_AT_ONCE {
+                let following = self.part("a follower", &stream, next);
+                self.put_read(std::mem::replace(&mut part, following));
             }
         }
-        self.put_read("a follower", &stream, begun_ms, messages, None, false);
+        self.put_read(part);
     }
 
-    fn put_read(
-        &self,
-        reader: &str,
-        stream: &str,
-        begun_ms: u64,
-        messages: Vec<Placed>,
-        end_offset: Option<u64>,
-        strong: bool,
-    ) {
-        self.record.put(Event::Read(Read {
-            stream: stream.to_owned(),
-            reader: reader.to_owned(),
-            begun_ms,
-            ended_ms: self.record.now_ms(),
-            messages,
-            end_offset,
-            strong,
-            since: None,
-        }));
+    /// A read that begins now, at an offset.
+    fn part(&self, reader: &str, stream: &str, from: u64) -> Read {
+        let (stream, reader) = (stream.to_owned(), reader.to_owned());
+        Read { stream, reader, begun_ms: self.record.now_ms(), from: Some(from), ..Read::default() }
+    }
+
+    /// Puts down a read that ends now.
+    fn put_read(&self, read: Read) {
+        self.record.put(Event::Read(Read { ended_ms: self.record.now_ms(), ..read }));
     }
 
     /// Reads strongly, through any server, near what was the end.
@@ -246,26 +264,24 @@ impl Load {
         let mut end = 0_u64;
         while !self.is_over() {
             sleep(Duration::from_millis(dice.below(500))).await;
-            let begun_ms = self.record.now_ms();
             let from = end.saturating_sub(dice.below(30));
-            let url = &self.urls[dice.index(self.urls.len())];
-            let path = format!("{url}/streams/{stream}/messages?consistency=strong&clamp=true&from={from}");
+            let server = dice.index(self.urls.len());
+            let path = format!(
+                "{}/streams/{stream}/messages?consistency=strong&clamp=true&from={from}&limit={LOOKED_AT}",
+                self.urls[server]
+            );
+            let part = self.part("a strong reader", &stream, from);
             let asked = async {
                 let answer =
                     self.http.get(path).header("accept", "application/x-ndjson").send().await.ok()?;
                 let answer = answer.error_for_status().ok()?;
-                let end_offset = answer.headers().get("message-vault-end-offset").cloned();
-                let end_offset: Option<u64> = end_offset.and_then(|value| value.to_str().ok()?.parse().ok());
-                Some((end_offset, answer.bytes().await.ok()?))
+                Some((answer.headers().clone(), answer.bytes().await.ok()?))
             };
-            let Ok(Some((end_offset, body))) = timeout(PATIENCE, asked).await else { continue };
-            let messages = message::from_ndjson(&body).into_iter().map(|stored| Placed {
-                offset: stored.offset,
-                timestamp: stored.timestamp,
-                id: id_of(&stored.message.value),
-            });
-            self.put_read("a strong reader", &stream, begun_ms, messages.collect(), end_offset, true);
-            end = end.max(end_offset.unwrap_or(end));
+            let Ok(Some((headers, body))) = timeout(PATIENCE, asked).await else { continue };
+            let read = Read { server: Some(server), ..part.answered(&headers, &body, id_of) };
+            end = end.max(read.end_offset.unwrap_or(end));
+            self.reached.note(&stream, end);
+            self.put_read(read);
         }
     }
 
@@ -273,18 +289,18 @@ impl Load {
     pub(crate) async fn read_all(&self, stream: &str) -> Result<(), String> {
         for server in 0..self.urls.len() {
             let client = self.client_of(server, RETRY_TIME);
-            let begun_ms = self.record.now_ms();
+            let mut part = self.part("the last reader", stream, 0);
             let mut reader = client.reader(stream).from(Start::Offset(Offset(0))).start();
-            let mut messages = Vec::new();
             while let Some(message) = reader.try_next().await.map_err(|error| error.to_string())? {
-                messages.push(placed(&message));
+                part.messages.push(placed(&message));
             }
-            let end = Some(messages.len() as u64);
             if server + 1 == self.urls.len() {
                 // Whoever read before has read a part of it.
-                self.record.put(Event::Stored(Stored { stream: stream.to_owned(), messages }));
+                let (stream, messages) = (stream.to_owned(), part.messages);
+                self.record.put(Event::Stored(Stored { stream, messages }));
             } else {
-                self.put_read("the last reader", stream, begun_ms, messages, end, true);
+                let end_offset = Some(next_of(&part));
+                self.put_read(Read { server: Some(server), end_offset, strong: true, ..part });
             }
         }
         Ok(())

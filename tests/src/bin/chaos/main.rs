@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use vault_tests::chance::Dice;
-use vault_tests::history::{Verdict, check};
+use vault_tests::history::{Reached, Tally, check};
 
 use crate::load::Load;
 use crate::record::Record;
@@ -36,6 +36,9 @@ const SHOWN: usize = 20;
 
 /// How much longer it goes on at most for the sake of `--messages`.
 const LONGER: Duration = Duration::from_secs(600);
+
+/// How many seconds there may be for each strong read that is answered, on all streams.
+const SECONDS_A_STRONG_READ: u64 = 3;
 
 /// The longest that clients may take to come to an end when nothing is wrong any more.
 const CLIENTS_END: Duration = Duration::from_secs(120);
@@ -88,15 +91,22 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut stage = Stage::new(runtime.handle(), plan, streams.clone(), Arc::clone(&record))?;
     let over = Arc::new(AtomicBool::new(false));
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let load = Load { record: Arc::clone(&record), urls: stage.urls(), over: Arc::clone(&over), http };
-    let mut clients = tokio::task::JoinSet::new();
+    let reached = Arc::new(Reached::default());
+    let load = Load {
+        record: Arc::clone(&record),
+        urls: stage.urls(),
+        over: Arc::clone(&over),
+        reached: Arc::clone(&reached),
+        http,
+    };
+    let (mut clients, mut followers) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     for (number, stream) in streams.iter().enumerate() {
         runtime.block_on(load.create(stream)).with_context(|| format!("{stream} cannot be created"))?;
         let dice = |client: u64| Dice::new(seed, 100 + 10 * number as u64 + client);
         let (handle, load) = (runtime.handle(), || load.clone());
         clients.spawn_on(load().produce_plainly(stream.clone(), dice(0)), handle);
         clients.spawn_on(load().produce_in_batches(stream.clone(), dice(1)), handle);
-        clients.spawn_on(load().follow(stream.clone(), number), handle);
+        followers.spawn_on(load().follow(stream.clone(), number), handle);
         clients.spawn_on(load().look(stream.clone(), dice(2)), handle);
         for server in 0..servers {
             clients.spawn_on(load().probe(server, stream.clone()), handle);
@@ -109,7 +119,13 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     stage.goes_on("all is well", 1_000);
     over.store(true, Ordering::Relaxed);
-    let ended = async { while clients.join_next().await.is_some() {} };
+    let ended = async {
+        while clients.join_next().await.is_some() {}
+        // What was acknowledged in this millisecond counts too.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        reached.settle(record.now_ms());
+        while followers.join_next().await.is_some() {}
+    };
     if runtime.block_on(async { tokio::time::timeout(CLIENTS_END, ended).await }).is_err() {
         record.complain("clients do not come to an end although all is well".to_owned());
     }
@@ -127,20 +143,16 @@ fn main() -> anyhow::Result<ExitCode> {
         std::fs::write(path, lines).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     let mut verdict = check(&events);
+    verdict.expect_strong_reads(options.seconds.div_ceil(SECONDS_A_STRONG_READ));
     verdict.broken.extend(complaints);
-    let Verdict { acknowledged, lost, repeated, longest_gap_ms, broken } = &verdict;
+    let broken = &verdict.broken;
     if !broken.is_empty() {
         say(&stage.logs());
     }
     for broken in broken.iter().take(SHOWN) {
         say(&format!("BROKEN {broken}"));
     }
-    say(&format!(
-        "seed {seed}: {} faults, {acknowledged} acknowledged, {lost} lost, {repeated} repeated, longest gap {}.{:03} s",
-        stage.faults,
-        longest_gap_ms / 1_000,
-        longest_gap_ms % 1_000
-    ));
+    say(&format!("seed {seed}: {}", Tally::new(stage.faults, &verdict)));
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,5 +1,7 @@
 //! What clients do meanwhile: they append in several ways, read in several ways, and put down what they saw.
 
+mod reading;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,19 +11,16 @@ use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use tokio::task::JoinSet;
 use vault_client::simulated::{Network, Pieces};
-use vault_client::{Client, Error, Message, Offset, Received, Run, SideEffects, Start, Timestamp};
-use vault_tests::history::{Append, Event, Outcome, Placed, Read};
+use vault_client::{Client, Error, Message, Run, SideEffects, Timestamp};
+use vault_tests::history::{Append, Event, Outcome, Reached};
 use vault_tests::message;
 
 use crate::chance::Dice;
 use crate::network::{Listening, Seen, url};
-use crate::world::{Place, World};
+use crate::world::World;
 
 /// How long a message may be, where the stream is to be long.
 const LONG_BYTES: u64 = 120_000;
-
-/// How many messages of a reader are put down at once.
-const READ_AT_ONCE: usize = 200;
 
 /// A stream that is appended to and read.
 #[derive(Clone, Debug)]
@@ -45,6 +44,8 @@ pub struct Load {
     pub servers: usize,
     /// Set when they are to come to an end.
     pub over: Arc<AtomicBool>,
+    /// How far each stream is known to go.
+    pub reached: Arc<Reached>,
 }
 
 /// The id at the front of a value.
@@ -60,10 +61,6 @@ pub fn id_of(value: &[u8]) -> String {
 fn value(id: &str, stream: &Stream, dice: &mut Dice) -> String {
     let padding = if stream.long && dice.per_mille(300) { dice.below(LONG_BYTES) } else { dice.below(40) };
     format!("{id} {}", "x".repeat(usize::try_from(padding).expect("it is short")))
-}
-
-fn placed(received: &Received) -> Placed {
-    Placed { offset: received.offset().0, timestamp: received.timestamp().0, id: id_of(received.value()) }
 }
 
 impl Load {
@@ -93,6 +90,9 @@ impl Load {
 
     fn record_append(&self, append: Append) {
         let Append { stream, messages, outcome, .. } = &append;
+        if let Outcome::Acknowledged { first_offset } = outcome {
+            self.reached.note(stream, first_offset + messages.len() as u64);
+        }
         self.world.trace(format_args!("append to {stream} {}: {outcome:?}", messages[0]));
         self.world.record(Event::Append(append));
     }
@@ -244,166 +244,6 @@ impl Load {
         }
     }
 
-    /// Reads all that comes, from the beginning, until the run is over.
-    pub async fn follow(self, name: String, stream: Stream, mut dice: Dice) {
-        let client = self.client(&mut dice, Duration::from_secs(60));
-        let reading = client.reader(&stream.name).follow().retry_time(None);
-        let mut reader = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
-        let mut begun_ms = self.world.now_ms();
-        let mut messages: Vec<Placed> = Vec::new();
-        loop {
-            let next = tokio::time::timeout(Duration::from_secs(1), reader.next()).await;
-            let message = match next {
-                Ok(Some(Ok(message))) => Some(placed(&message)),
-                Ok(Some(Err(error))) => {
-                    self.world.complain(format!("{name} cannot read on: {error}"));
-                    break;
-                }
-                Ok(None) => {
-                    self.world.complain(format!("{name} came to an end"));
-                    break;
-                }
-                Err(_) => None,
-            };
-            let gap = message
-                .as_ref()
-                .zip(messages.last())
-                .is_some_and(|(new, last)| new.offset != last.offset + 1);
-            if messages.len() >= READ_AT_ONCE || (gap && stream.trimmed) {
-                self.record_read(&name, &stream, begun_ms, std::mem::take(&mut messages));
-                begun_ms = self.world.now_ms();
-            }
-            messages.extend(message);
-            if self.is_over() {
-                break;
-            }
-        }
-        self.record_read(&name, &stream, begun_ms, messages);
-    }
-
-    fn record_read(&self, name: &str, stream: &Stream, begun_ms: u64, messages: Vec<Placed>) {
-        self.world.trace(format_args!("{name} has read {} messages of {}", messages.len(), stream.name));
-        self.world.record(Event::Read(Read {
-            stream: stream.name.clone(),
-            reader: name.to_owned(),
-            begun_ms,
-            ended_ms: self.world.now_ms(),
-            messages,
-            end_offset: None,
-            strong: false,
-            since: None,
-        }));
-    }
-
-    /// Reads now and then: from an offset to the end, from a time on, and strongly.
-    pub async fn look(self, name: String, stream: Stream, mut dice: Dice) {
-        let retry_time = Duration::from_secs(5);
-        let network = self.network();
-        let mut end = 0;
-        while !self.is_over() {
-            self.pause(&mut dice, 2_500).await;
-            let begun_ms = self.world.now_ms();
-            if dice.per_mille(500) {
-                end = self.look_strongly(&network, &name, &stream, end, &mut dice).await;
-                continue;
-            }
-            let client = self.client(&mut dice, retry_time);
-            let since = (!stream.trimmed && dice.per_mille(400)).then(|| {
-                let ago_ms = dice.below(20_000);
-                self.world.wall_clock(Place::Clients).0 - ago_ms
-            });
-            let from = since
-                .map_or(Start::Offset(Offset(dice.below(end + 1))), |since| Start::Time(Timestamp(since)));
-            let reading = client.reader(&stream.name).from(from);
-            let mut reader = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
-            let mut messages: Vec<Placed> = Vec::new();
-            let mut whole = true;
-            while let Some(next) = reader.next().await {
-                match next {
-                    Ok(message) => {
-                        let new = placed(&message);
-                        let gap = messages.last().is_some_and(|last| new.offset != last.offset + 1);
-                        if gap && stream.trimmed {
-                            self.record_read(&name, &stream, begun_ms, std::mem::take(&mut messages));
-                        }
-                        messages.push(new);
-                    }
-                    Err(vault_client::ReadError::Request(error)) => {
-                        whole = false;
-                        self.expect_failure(&error, &["beyond_tail"]);
-                        break;
-                    }
-                    Err(error) => {
-                        self.world.complain(format!("{name} cannot read: {error}"));
-                        break;
-                    }
-                }
-            }
-            let ended_ms = self.world.now_ms();
-            let count = messages.len();
-            self.world.trace(format_args!("{name} {from:?}: {count} messages, whole: {whole}"));
-            let (stream, reader) = (stream.name.clone(), name.clone());
-            self.world.record(Event::Read(Read {
-                stream,
-                reader,
-                begun_ms,
-                ended_ms,
-                messages,
-                end_offset: None,
-                strong: false,
-                since,
-            }));
-        }
-    }
-
-    /// Reads the newest messages strongly. Answers where the stream ends.
-    async fn look_strongly(
-        &self,
-        network: &Seen,
-        name: &str,
-        stream: &Stream,
-        end: u64,
-        dice: &mut Dice,
-    ) -> u64 {
-        let begun_ms = self.world.now_ms();
-        let from = end.saturating_sub(dice.below(30));
-        let path = format!("/streams/{}/messages?consistency=strong&clamp=true&from={from}", stream.name);
-        let request = Request::get(path).header("accept", "application/x-ndjson");
-        let request = request.body(Bytes::new()).expect("the request is right");
-        let server = usize::try_from(dice.below(self.servers as u64)).expect("few");
-        let asked = async {
-            let answer = network.send(server, request).await.ok()?;
-            let status = answer.status();
-            let header = answer.headers().get("message-vault-end-offset").cloned();
-            let end_offset: Option<u64> = header.and_then(|value| value.to_str().ok()?.parse().ok());
-            Some((status, end_offset, collect(answer).await.ok()?))
-        };
-        let Ok(Some((status, end_offset, body))) = tokio::time::timeout(Duration::from_secs(10), asked).await
-        else {
-            return end;
-        };
-        self.world.trace(format_args!("{name} strongly from {from}: {status} {end_offset:?}"));
-        if status != StatusCode::OK {
-            return end;
-        }
-        let messages = message::from_ndjson(&body).into_iter().map(|stored| Placed {
-            offset: stored.offset,
-            timestamp: stored.timestamp,
-            id: id_of(&stored.message.value),
-        });
-        self.world.record(Event::Read(Read {
-            stream: stream.name.clone(),
-            reader: name.to_owned(),
-            begun_ms,
-            ended_ms: self.world.now_ms(),
-            messages: messages.collect(),
-            end_offset,
-            strong: true,
-            since: None,
-        }));
-        end_offset.unwrap_or(end).max(end)
-    }
-
     /// Appends a message through one server again and again, not waiting for one before the next is sent.
     pub async fn probe(self, server: usize, stream: Stream) {
         let client = self.client_of(std::iter::once(server), Duration::ZERO);
@@ -427,21 +267,6 @@ impl Load {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         while probes.join_next().await.is_some() {}
-    }
-
-    /// Reads the whole stream, and says why not where something is in the way.
-    pub async fn read_what_is_there(&self, stream: &Stream) -> (Vec<Placed>, Option<String>) {
-        let client = self.client_of(0..self.servers, Duration::from_secs(30));
-        let reading = client.reader(&stream.name);
-        let mut reader = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
-        let mut messages = Vec::new();
-        while let Some(next) = reader.next().await {
-            match next {
-                Ok(message) => messages.push(placed(&message)),
-                Err(error) => return (messages, Some(error.to_string())),
-            }
-        }
-        (messages, None)
     }
 
     /// Creates a stream.
@@ -479,9 +304,8 @@ impl Network for Ordered {
     }
 }
 
-async fn collect(answer: Response<Pieces>) -> Result<Vec<u8>, String> {
+async fn collect(mut pieces: Pieces) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    let mut pieces = answer.into_body();
     while let Some(piece) = pieces.next().await {
         body.extend_from_slice(&piece?);
     }
@@ -495,6 +319,6 @@ async fn ask(
 ) -> Result<(StatusCode, Vec<u8>), SideEffects> {
     let answer = network.send(server, request).await.map_err(|(_, side_effects)| side_effects)?;
     let status = answer.status();
-    let body = collect(answer).await.map_err(|_| SideEffects::Possible)?;
+    let body = collect(answer.into_body()).await.map_err(|_| SideEffects::Possible)?;
     Ok((status, body))
 }
