@@ -1,7 +1,10 @@
 //! Everything goes wrong with real servers, storage and clients, and the promises are kept.
 
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use vault_tests::process::output_within;
 use vault_tests::server::program_named;
 
 /// How many messages must be acknowledged for it to count.
@@ -10,13 +13,18 @@ const ACKNOWLEDGED: u64 = 100_000;
 /// What the machine is forgiven that runs all other tests meanwhile.
 const SLACK_MS: &str = "20000";
 
+/// How long it may take in all: what it does to let clients come to an end, and to have acknowledged so many, has limits of
+/// its own.
+const LIMIT: Duration = Duration::from_secs(1_200);
+
 #[test]
 fn a_hundred_thousand_messages_survive_what_a_seed_does_to_servers_and_storage() {
-    let output = Command::new(program_named("chaos"))
-        .args(["--seconds", "30", "--seed", "1", "--slack", SLACK_MS])
-        .args(["--messages", &ACKNOWLEDGED.to_string()])
-        .output()
-        .unwrap();
+    let mut chaos = Command::new(program_named("chaos"));
+    chaos.args(["--seconds", "30", "--seed", "1", "--slack", SLACK_MS]);
+    chaos.args(["--messages", &ACKNOWLEDGED.to_string()]);
+    // Servers and storage end with it.
+    chaos.process_group(0).stderr(Stdio::piped());
+    let output = output_within(LIMIT, &mut chaos).unwrap().unwrap_or_else(|| panic!("it took {LIMIT:?}"));
     let [said, told] =
         [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
     assert!(output.status.success(), "{told}\n{said}");

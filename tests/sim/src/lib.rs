@@ -10,6 +10,7 @@
 //! | [`load`] | what clients do |
 //! | [`run`] | one seed from beginning to end |
 //! | [`child`] | a seed in a process of its own |
+//! | [`totals`] | what many seeds come to |
 //! | [`panics`] | panics of tasks, which are mistakes |
 //! | [`targets`] | page blobs at the speed that Azure states, for figures instead of faults |
 //!
@@ -31,4 +32,5 @@ pub mod panics;
 pub mod run;
 pub mod storage;
 pub mod targets;
+pub mod totals;
 pub mod world;

@@ -4,20 +4,26 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 use vault_sim::child::{self, Played};
 use vault_sim::run::{Manner, run};
+use vault_sim::totals::Totals;
 use vault_sim::world::Lines;
 
 /// Plays seeds: servers, clients and storage with faults, in simulated time. Exits with 1 where a promise is broken.
+///
+/// Each seed is told of in a line: `seed N: F faults, M acknowledged, L lost, R repeated, longest gap G s`. The last line of
+/// several holds the sums of all and the greatest gap, under the first seed with a broken promise, or else the last one
+/// played. A seed that is not over after 300 s is ended and counts as broken.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sim")]
 struct Options {
     /// How many seeds are played.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
@@ -36,8 +42,8 @@ struct Options {
     keep_going: bool,
     /// With this mistake in it, which is to be noticed.
     #[cfg(feature = "canaries")]
-    #[arg(long, requires = "seed")]
-    canary: Option<String>,
+    #[arg(long, requires = "seed", value_parser = canary)]
+    canary: Option<vault_format::canary::Canary>,
     /// How many seeds are played at once: as many as there are cores unless told otherwise.
     #[arg(long)]
     jobs: Option<usize>,
@@ -46,27 +52,26 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let well = match options.seed {
-        Some(seed) => one(seed, options.manner()?, options.quiet),
+        Some(seed) => one(seed, options.manner(), options.quiet),
         None => many(&options)?,
     };
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Options {
-    #[cfg(not(feature = "canaries"))]
-    #[expect(clippy::unnecessary_wraps, reason = "with canaries it may fail")]
-    fn manner(&self) -> anyhow::Result<Manner> {
-        Ok(Manner::default())
+    fn manner(&self) -> Manner {
+        Manner {
+            #[cfg(feature = "canaries")]
+            canary: self.canary,
+        }
     }
+}
 
-    #[cfg(feature = "canaries")]
-    fn manner(&self) -> anyhow::Result<Manner> {
-        use vault_format::canary::Canary;
-        let of = |name: &String| Canary::named(name);
-        let canary =
-            self.canary.as_ref().map(|name| of(name).context("there is no such canary")).transpose()?;
-        Ok(Manner { canary })
-    }
+#[cfg(feature = "canaries")]
+fn canary(name: &str) -> Result<vault_format::canary::Canary, String> {
+    use vault_format::canary::Canary;
+    let known = || Canary::ALL.map(Canary::as_str).join(", ");
+    Canary::named(name).ok_or_else(|| format!("there is no such mistake; there are {}", known()))
 }
 
 /// Plays a seed in this process.
@@ -80,35 +85,24 @@ fn one(seed: u64, manner: Manner, quiet: bool) -> bool {
     outcome.is_well()
 }
 
-/// What came of many seeds.
-#[derive(Default)]
-struct Totals {
-    played: AtomicU64,
-    failed: AtomicU64,
-    simulated_ms: AtomicU64,
-    stop: AtomicBool,
-}
-
 /// Plays many, each in a process of its own.
 fn many(options: &Options) -> anyhow::Result<bool> {
     let sim = std::env::current_exe().context("this program cannot be found")?;
-    let (began, totals, next) = (Instant::now(), Totals::default(), AtomicU64::new(options.first));
+    let (began, totals, next) =
+        (Instant::now(), Mutex::new(Totals::default()), AtomicU64::new(options.first));
+    let stop = AtomicBool::new(false);
     let end = options.first.saturating_add(options.seeds);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || -> anyhow::Result<()> {
-        while !totals.stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
                 break;
             }
             let played = played(&sim, seed, options.twice)?;
             say(&played.text);
-            totals.played.fetch_add(1, Ordering::Relaxed);
-            totals.simulated_ms.fetch_add(ms(played.simulated), Ordering::Relaxed);
-            if !played.well {
-                totals.failed.fetch_add(1, Ordering::Relaxed);
-                totals.stop.fetch_or(!options.keep_going, Ordering::Relaxed);
-            }
+            totals.lock().unwrap_or_else(PoisonError::into_inner).add(seed, &played);
+            stop.fetch_or(!played.well && !options.keep_going, Ordering::Relaxed);
         }
         Ok(())
     };
@@ -116,14 +110,16 @@ fn many(options: &Options) -> anyhow::Result<bool> {
         let workers: Vec<_> = (0..options.jobs.unwrap_or(cores).max(1)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
     })?;
-    let (played, failed) = (totals.played.into_inner(), totals.failed.into_inner());
-    if options.seeds != 1 {
-        let (seconds, simulated) = (began.elapsed().as_secs_f64(), totals.simulated_ms.into_inner() / 1_000);
+    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (played, broken, simulated) = (totals.played, totals.broken, totals.simulated.as_secs());
+    if let Some(line) = totals.line().filter(|_| options.seeds != 1) {
+        let seconds = began.elapsed().as_secs_f64();
         say(&format!(
-            "{played} seeds in {seconds:.0} s, {simulated} s simulated, {failed} with a broken promise"
+            "{played} seeds in {seconds:.0} s, {simulated} s simulated, {broken} with a broken promise"
         ));
+        say(&line);
     }
-    Ok(failed == 0)
+    Ok(broken == 0)
 }
 
 fn played(sim: &Path, seed: u64, twice: bool) -> anyhow::Result<Played> {
@@ -138,10 +134,6 @@ fn played(sim: &Path, seed: u64, twice: bool) -> anyhow::Result<Played> {
         }
     }
     Ok(played)
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Nobody may be listening, which is no reason to end.

@@ -1,11 +1,15 @@
 //! Seeds: a fixed number of them on every run of the tests, those that once failed for ever, and those in which a mistake
 //! made on purpose must be noticed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use vault_sim::child::{Played, play};
+use vault_sim::child::{Played, play, play_within};
+use vault_tests::history::Tally;
 
 /// How many seeds are played each time.
 const SEEDS: u64 = 60;
@@ -24,28 +28,30 @@ const FOUND: [(u64, &str); 6] = [
     (383, "the same as 210, and a follower that had come upon damage answered strong reads"),
 ];
 
+const SIM: &str = env!("CARGO_BIN_EXE_sim");
+
 fn sim(seed: u64, more: &[&str]) -> Played {
-    play(Path::new(env!("CARGO_BIN_EXE_sim")), seed, more).expect("the program can be started")
+    play(Path::new(SIM), seed, more).expect("the program can be started")
 }
 
-/// Plays seeds in order until one of them ends otherwise than well, or all are played; that one.
+/// Plays seeds in order until one of them ends otherwise than well, or all are played; the first such one.
 fn first_failure(seeds: &[u64], more: &[&str]) -> Option<Played> {
-    let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while failed.lock().expect("nobody panics").is_none() {
-                    let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("it fits");
+                while failed.lock().expect("nobody panics").is_empty() {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(seed) = seeds.get(index) else { return };
                     let played = sim(*seed, more);
                     if !played.well {
-                        *failed.lock().expect("nobody panics") = Some(played);
+                        failed.lock().expect("nobody panics").insert(index, played);
                     }
                 }
             });
         }
     });
-    failed.into_inner().expect("nobody panics")
+    failed.into_inner().expect("nobody panics").into_values().next()
 }
 
 #[test]
@@ -66,37 +72,79 @@ fn the_same_seed_is_the_same_run() {
     assert_ne!(sim(3, &[]).trace, sim(4, &[]).trace);
 }
 
+#[test]
+fn several_seeds_end_with_the_sums_of_all() {
+    let seeds = [70, 71, 72];
+    let output = Command::new(SIM).args(["--first", "70", "--seeds", "3"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), seeds.len() + 2, "{said}");
+    let of = |seed: u64| lines[..seeds.len()].iter().find_map(|line| Tally::parse(seed, line)).unwrap();
+    let all = of(70).and(of(71)).and(of(72));
+    assert!(all.acknowledged > of(70).acknowledged && all.longest_gap_ms > 0, "{said}");
+    assert_eq!(lines.last().unwrap(), &format!("seed 72: {all}"));
+    assert!(lines[seeds.len()].starts_with("3 seeds in "), "{said}");
+}
+
+#[test]
+fn a_seed_that_does_not_end_is_ended() {
+    let played = play_within(Duration::from_millis(1), Path::new(SIM), 3, &[]).unwrap();
+    assert!(!played.well && played.text.contains("seed 3 was not over after 1ms"), "{played:?}");
+}
+
+#[test]
+fn arguments_that_are_not_taken_are_no_broken_promise() {
+    for wrong in [["--canary", "bogus"], ["--seeds", "0"]] {
+        let output = Command::new(SIM).args(["--seed", "3"]).args(wrong).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(2), ""), "{wrong:?}");
+        assert!(play(Path::new(SIM), 3, &wrong).is_err(), "{wrong:?}");
+    }
+}
+
+/// Without the mistakes nothing shows that they would be noticed.
+#[cfg(not(feature = "canaries"))]
+#[test]
+fn mistakes_made_on_purpose_are_noticed() {
+    panic!("this needs the feature `canaries`: cargo test -p vault-sim --features canaries");
+}
+
 #[cfg(feature = "canaries")]
 mod canaries {
     use vault_format::canary::Canary;
 
     use super::*;
 
-    /// The mistake is noticed in the seeds that are played each time, by a promise in these words.
+    /// How a seed ends that tells nothing of the mistake.
+    const OTHERWISE: [&str; 3] = ["came to no end", "was not over", "a task panicked"];
+
+    /// The mistake is noticed in the seeds that are played each time, by the promise with these words.
     fn is_caught(canary: Canary, words: &str) {
         let seeds: Vec<u64> = (0..SEEDS).collect();
         let caught = first_failure(&seeds, &["--canary", canary.as_str()]);
         let Played { text, .. } = caught.unwrap_or_else(|| panic!("{canary:?} was not noticed"));
-        assert!(text.contains(words), "{text}");
+        assert!(!OTHERWISE.iter().any(|otherwise| text.contains(otherwise)), "{text}");
+        assert!(text.contains("BROKEN") && text.contains(words), "{text}");
     }
 
     #[test]
     fn no_fencing_is_noticed() {
-        is_caught(Canary::NoFencing, "BROKEN");
+        is_caught(Canary::NoFencing, "had claimed it");
     }
 
     #[test]
     fn answers_before_anything_is_stored_are_noticed() {
-        is_caught(Canary::AcknowledgeEarly, "BROKEN");
+        is_caught(Canary::AcknowledgeEarly, "acknowledged, but stored at");
     }
 
     #[test]
     fn checksums_that_nobody_looks_at_are_noticed() {
-        is_caught(Canary::SkipCrc, "BROKEN");
+        is_caught(Canary::SkipCrc, "is stored");
     }
 
     #[test]
     fn damage_that_is_taken_for_the_end_is_noticed() {
-        is_caught(Canary::CorruptionIsTail, "BROKEN");
+        is_caught(Canary::CorruptionIsTail, "read strongly");
     }
 }
