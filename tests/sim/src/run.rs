@@ -479,3 +479,23 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
     verdict.broken.extend(complaints);
     Outcome { seed, faults, verdict, simulated, trace, events }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_told_of_by_its_code_alone() {
+        let told = |status: u16, code: &str, retryable: bool| {
+            let problem = serde_json::json!({
+                "status": status, "code": code, "detail": "d", "retryable": retryable, "side_effects": "none",
+            });
+            let problem = serde_json::from_value(problem).unwrap();
+            Told::by(&ReadError::Request(vault_client::Error::Refused(Box::new(problem))))
+        };
+        assert_eq!(told(500, "corrupt", false), Told::Damage);
+        assert_eq!(told(500, "data_missing", false), Told::Damage);
+        assert_eq!(told(503, "timed_out", true), Told::Passing);
+        assert_eq!(told(404, "stream_not_found", false), Told::Otherwise);
+    }
+}

@@ -209,6 +209,7 @@ fn reads_begin_and_end_where_they_are_to() {
     let nothing = || Read { messages: Vec::new(), skips: true, ..answered(3, 3) };
     holds(&with(nothing()));
     breaks(&with(Read { up_to: Some(2), ..nothing() }), "ends at 2");
+    breaks(&with(Read { strong: false, ..answered(3, 2) }), "ends at 3");
 }
 
 #[test]
