@@ -1,19 +1,20 @@
 //! Producers in a closed loop, and at half of the rate that they reach.
 
+use std::time::Duration;
+
 use super::load::{Load, Outcome, Until};
 use super::running::Running;
 use super::watch::{Used, Watch};
 use super::{Kind, Run, WARM_UP, ascending, in_turn};
 use crate::figures::{count, gib, mib};
 use crate::load::MESSAGE_BYTES;
-use crate::{disk, progress};
+use crate::{azure, disk, progress};
 
 const PRODUCERS: u16 = 16;
 const MESSAGES: usize = 100;
 
-/// What a sweep goes through.
-const SWEEP_PRODUCERS: [u16; 4] = [1, 4, 16, 64];
-const SWEEP_MESSAGES: [usize; 4] = [1, 10, 100, 1_000];
+/// How long Put Pages are sent to Azurite at most, which holds all of it in memory, in one blob.
+const AZURITE_TIME: Duration = Duration::from_secs(5);
 
 /// The first producer on a stream that others have filled.
 pub(super) const AFTER_FILLING: u16 = 100;
@@ -44,6 +45,11 @@ fn measure(run: &mut Run, kind: Kind, messages: usize) -> anyhow::Result<()> {
         };
         progress(format_args!("{name}, round {round}: disk {value:.0}"));
         run.results.add(&name, "disk", figure, value);
+        if kind == Kind::Batches {
+            let rate = azure::bare_mib_per_second(run.duration().min(AZURITE_TIME))?;
+            progress(format_args!("{name}, round {round}: Azurite {rate:.0}"));
+            run.results.add(&name, "azurite", "mib_per_second", rate);
+        }
         for running in in_turn(&systems, round) {
             let outcome = turn(run, running, &load, &name, round)?;
             if kind == Kind::Batches {
@@ -59,15 +65,15 @@ fn load_of(run: &Run, producers: u16, messages: usize, streams: Vec<String>) -> 
     Load { producers, messages, streams, pace: None, until: Until::Elapsed(run.duration()) }
 }
 
-/// 1 to 64 producers, 1 to 1,000 messages a request.
+/// Fewer and more producers, fewer and more messages a request.
 pub(super) fn sweep(run: &mut Run) -> anyhow::Result<()> {
     let systems = run.start(Kind::Sweep)?;
     let streams = streams_named("sweep", 1);
     warm_up(run, &systems, &load_of(run, PRODUCERS, MESSAGES, Vec::new()))?;
     for round in 1..=run.options.rounds {
-        for producers in SWEEP_PRODUCERS {
-            for messages in SWEEP_MESSAGES {
-                let load = load_of(run, producers, messages, streams.clone());
+        for producers in ascending(&run.options.producers) {
+            for messages in ascending(&run.options.messages) {
+                let load = load_of(run, producers, usize::from(messages), streams.clone());
                 for running in in_turn(&systems, round) {
                     turn(run, running, &load, &format!("sweep-{producers}-{messages}"), round)?;
                 }

@@ -74,6 +74,22 @@ pub(crate) struct Options {
     /// What `replay` reads, in MiB.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     replay_mib: u64,
+    /// How many producers `sweep` has.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 4, 16, 64],
+        value_parser = clap::value_parser!(u16).range(1..=1_000)
+    )]
+    producers: Vec<u16>,
+    /// How many messages a request of `sweep` has.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 10, 100, 1_000],
+        value_parser = clap::value_parser!(u16).range(1..=2_000)
+    )]
+    messages: Vec<u16>,
     /// How long the streams of `size` are, in GiB.
     #[arg(
         long,
@@ -114,7 +130,7 @@ pub(crate) enum Kind {
     Replay,
     /// one consumer follows: from sending to receipt
     Tail,
-    /// 1 to 64 producers, 1 to 1,000 messages a request
+    /// 1 to 64 producers, 1 to 1,000 messages a request, unless told otherwise
     Sweep,
     /// `batches` on streams that are long already
     Size,

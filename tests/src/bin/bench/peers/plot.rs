@@ -11,7 +11,7 @@ const BAR: f64 = 22.0;
 const HEAD: f64 = 44.0;
 
 /// One colour for each system, the same in every plot.
-const COLOURS: [(&str, &str); 8] = [
+const COLOURS: [(&str, &str); 9] = [
     ("vault", "#1f77b4"),
     ("redis", "#d62728"),
     ("nats", "#2ca02c"),
@@ -20,6 +20,7 @@ const COLOURS: [(&str, &str); 8] = [
     ("kafka-unsynced", "#ffbb78"),
     ("disk", "#7f7f7f"),
     ("nginx", "#9467bd"),
+    ("azurite", "#8c564b"),
 ];
 
 /// What is drawn as bars: load, figure, title.

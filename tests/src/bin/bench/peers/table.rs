@@ -48,7 +48,7 @@ pub(crate) fn goals(results: &Results, about: &About) -> Vec<Goal> {
     let synced: Vec<&str> =
         systems.filter(|it| it.is_synced() && *it != System::Vault).map(System::name).collect();
     let others = |load: &str| -> Vec<String> {
-        let all = results.systems(load).filter(|name| !["vault", "disk", "nginx"].contains(name));
+        let all = results.systems(load).filter(|name| !["vault", "disk", "azurite", "nginx"].contains(name));
         all.map(str::to_owned).collect()
     };
     let mut goal = |what: String, ratios: Vec<f64>, goal: f64, is_limit: bool| {

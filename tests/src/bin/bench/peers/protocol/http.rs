@@ -1,9 +1,13 @@
 //! Answers of HTTP/1.1, taken as they come.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail, ensure};
 
 /// An answer that may be more than what errors are worth reading.
 const ERROR_BYTES: usize = 1_000;
+
+const TOO_MANY_REQUESTS: u16 = 429;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -21,16 +25,23 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Answers {
     state: State,
+    /// What the last answer says where it refuses the request for now (429): after how long it may be sent again.
+    again_after: Option<Duration>,
 }
 
 impl Answers {
     /// Before the first one.
     pub(crate) fn new() -> Self {
-        Self { state: State::Head }
+        Self { state: State::Head, again_after: None }
+    }
+
+    /// After how long the request is to be sent again, where the answer that was just taken refuses it for now.
+    pub(crate) fn again_after(&mut self) -> Option<Duration> {
+        self.again_after.take()
     }
 
     /// Takes from the front of what was received, up to the end of an answer at most: how many bytes, and whether the
-    /// answer ends there. Any status but 2xx is an error.
+    /// answer ends there. Any status but 2xx, and 429 with a time to wait, is an error.
     pub(crate) fn take(
         &mut self,
         received: &[u8],
@@ -44,7 +55,7 @@ impl Answers {
                     let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
                         return Ok((taken, false));
                     };
-                    self.state = head(&rest[..end], &rest[end + 4..])?;
+                    (self.state, self.again_after) = head(&rest[..end], &rest[end + 4..])?;
                     taken += end + 4;
                 }
                 State::Length(0) => {
@@ -91,20 +102,25 @@ impl Answers {
     }
 }
 
-fn head(head: &[u8], behind: &[u8]) -> anyhow::Result<State> {
+/// What comes behind the head, and how long to wait where it says so.
+fn head(head: &[u8], behind: &[u8]) -> anyhow::Result<(State, Option<Duration>)> {
     let text = std::str::from_utf8(head)?;
     let mut status = text.split(' ').skip(1);
     let status: u16 = status.next().and_then(|status| status.parse().ok()).context("no status")?;
-    let said = String::from_utf8_lossy(&behind[..behind.len().min(ERROR_BYTES)]);
-    ensure!((200..300).contains(&status), "status {status}: {said}");
+    let (mut state, mut again_after) = (None, None);
     for line in text.split("\r\n").skip(1) {
         let (name, value) = line.split_once(':').context("no header")?;
+        let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
-            return Ok(State::Length(value.trim().parse()?));
-        }
-        if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Ok(State::ChunkHead);
+            state = Some(State::Length(value.parse()?));
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            state = Some(State::ChunkHead);
+        } else if name.eq_ignore_ascii_case("retry-after") && status == TOO_MANY_REQUESTS {
+            again_after = Some(Duration::from_secs(value.parse()?));
         }
     }
-    bail!("an answer without a length: {text}")
+    let said = String::from_utf8_lossy(&behind[..behind.len().min(ERROR_BYTES)]);
+    ensure!((200..300).contains(&status) || again_after.is_some(), "status {status}: {said}");
+    let state = state.with_context(|| format!("an answer without a length: {text}"))?;
+    Ok((state, again_after))
 }

@@ -50,7 +50,8 @@ impl Append for Appender {
         &self.template.bytes
     }
 
-    fn answers(&mut self, received: &[u8], _send: &mut Vec<u8>) -> anyhow::Result<Answers> {
+    /// What is refused for now is sent again when the server says so, as a client would.
+    fn answers(&mut self, received: &[u8], send: &mut Vec<u8>) -> anyhow::Result<Answers> {
         let answer = &mut self.answer;
         let mut keep = |piece: &[u8]| -> anyhow::Result<()> {
             answer.extend_from_slice(piece);
@@ -58,6 +59,12 @@ impl Append for Appender {
         };
         let (bytes, is_whole) = self.http.take(received, &mut keep)?;
         if !is_whole {
+            return Ok(Answers { bytes, messages: 0 });
+        }
+        if let Some(time) = self.http.again_after() {
+            self.answer.clear();
+            std::thread::sleep(time);
+            send.extend_from_slice(&self.template.bytes);
             return Ok(Answers { bytes, messages: 0 });
         }
         let answer: serde_json::Value = serde_json::from_slice(&self.answer)?;
@@ -115,6 +122,7 @@ impl Read for Reader {
             How::Follow => events(piece, rest, next_offset, found),
         })?;
         if is_whole {
+            ensure!(self.http.again_after().is_none(), "a read is refused");
             ensure!(self.rest.is_empty(), "a batch is cut off");
             ensure!(self.how != How::Follow, "the events end");
             ensure!(self.next_offset > 0 || before > 0, "the stream is empty");
@@ -245,6 +253,25 @@ mod tests {
             let make = |how| move || -> Box<dyn Read> { Box::new(Reader::new("s", how)) };
             assert_eq!(found_in_pieces(&make(How::Whole), &answer), ["a", "", "c"]);
             assert_eq!(found_in_pieces(&make(How::Skim), &answer), ["1 passed", "1 passed", "1 passed"]);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_now_is_sent_again() {
+        let mut appender = Appender::new("s", 0, 1);
+        let request = appender.request(7, 8).to_vec();
+        let refused = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 2\r\n\r\nno";
+        let mut send = Vec::new();
+        let answers = appender.answers(refused, &mut send).unwrap();
+        assert_eq!((answers.bytes, answers.messages), (refused.len(), 0));
+        assert_eq!(send, request);
+        let taken = b"HTTP/1.1 200 OK\r\ncontent-length: 34\r\n\r\n{\"first_offset\":0,\"next_offset\":1}";
+        assert_eq!(appender.answers(taken, &mut send).unwrap().messages, 1);
+        for status in
+            ["429 Too Many Requests\r\ncontent-length: 0", "503 Service Unavailable\r\nretry-after: 0"]
+        {
+            let failed = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            assert!(appender.answers(failed.as_bytes(), &mut send).is_err(), "{status}");
         }
     }
 
