@@ -62,6 +62,29 @@ async fn a_follower_changes_nothing_in_storage() {
     assert_eq!(followed(&follower, "orders").await.unwrap(), ["a", "b", "c"]);
 }
 
+/// It is stored, although whoever sent it never hears of that.
+#[tokio::test(start_paused = true)]
+async fn what_a_follower_has_shown_stays_where_its_leader_dies_before_it_acknowledges_it() {
+    let leader = Server::first(1).await;
+    let stream = leader.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    leader.faulty.on(Operation::PutPages).always().then(Fault::AppliedButLost);
+    let landed = tokio::spawn(async move { append(&stream, "b", 10).await });
+    leader.env.clock.sleep(Duration::from_secs(1)).await;
+    let follower = leader.beside(2);
+    let theirs = follower.vault.readable(&follower.name("orders")).await.unwrap();
+    let mut shown = labels(&theirs).await;
+    assert_eq!(shown, [(0, "a".to_owned()), (1, "b".to_owned())]);
+    leader.faulty.crash();
+    leader.stop(Command::Halt).await;
+    assert!(matches!(landed.await.unwrap(), Err(AppendError::Unknown(_))));
+    let next = leader.successor().await;
+    append(&next.stream("orders"), "c", 10).await.unwrap();
+    shown.push((2, "c".to_owned()));
+    assert_eq!(labels(&next.stream("orders")).await, shown);
+    assert_eq!(followed(&follower, "orders").await.unwrap(), ["a", "b", "c"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_follower_reports_damage_and_serves_what_comes_before() {
     let leader = Server::first(1).await;

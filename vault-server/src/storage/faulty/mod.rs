@@ -136,6 +136,12 @@ impl<S: ?Sized> Faulty<S> {
         lock(&self.plan).crashed = true;
     }
 
+    /// Whether it has crashed.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        lock(&self.plan).crashed
+    }
+
     /// Draws which of `count` pages are stored.
     fn draw(&self, pages: &Pages, count: usize) -> Vec<usize> {
         match pages {
