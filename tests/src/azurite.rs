@@ -1,6 +1,7 @@
 //! The Azurite process, an emulator of Azure Storage: start, pause, kill, restart.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::proxy::Proxy;
 use crate::server::temporary_directory;
 use crate::signals;
 use crate::wait::{LONG, until};
@@ -209,6 +211,17 @@ impl Azurite {
     pub fn port(&self) -> u16 {
         let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
         port.expect("Azurite says on which port it listens")
+    }
+
+    /// A way to it that can be made to fail, and the connection string of the same account that leads over it.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no port.
+    pub async fn behind_proxy(&self, seed: u64) -> std::io::Result<(Proxy, String)> {
+        let proxy = Proxy::before(SocketAddr::from(([127, 0, 0, 1], self.port())), seed).await?;
+        let [direct, over] = [self.port(), proxy.address().port()].map(|port| format!(":{port}/"));
+        Ok((proxy, self.connection_string().replace(&direct, &over)))
     }
 
     /// Stops it where it stands. Connections are accepted, but nobody answers.

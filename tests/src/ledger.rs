@@ -77,6 +77,12 @@ impl Producer {
         self.requests.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Stored { .. })).count()
     }
 
+    /// How many requests were answered with that nothing was stored, nor will be.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.requests.iter().filter(|(_, outcome)| *outcome == Outcome::Refused).count()
+    }
+
     fn message(&mut self, request: usize, index: usize) -> Message {
         let padding = if self.most_padding == 0 { 0 } else { self.draw(self.most_padding) };
         Message::new(self.name.as_str(), format!("{}/{request}/{index} {}", self.name, "x".repeat(padding)))

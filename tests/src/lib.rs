@@ -25,6 +25,7 @@
 //! | [`shared_access`] | shared access signatures, as account keys make them |
 //! | [`idempotent`] | a producer that sends everything until it is stored, once |
 //! | [`ledger`] | what producers were told, held against what is stored |
+//! | [`mistakes`] | mistakes that servers make on purpose |
 //! | [`history`] | what happened in a run with faults, and whether that keeps the promises |
 //! | [`signals`] | signals to processes |
 //! | [`process`] | what a process has used |
@@ -55,6 +56,7 @@ pub mod kinds;
 pub mod kubernetes;
 pub mod ledger;
 pub mod message;
+pub mod mistakes;
 pub mod mvctl;
 pub mod operator;
 pub mod package_index;

@@ -33,6 +33,8 @@ pub enum Fault {
     None,
     /// Connections are taken, and nothing passes until the fault is over.
     Silent,
+    /// Requests whose first line has this in it do not pass until the fault is over.
+    SilentAbout(&'static str),
     /// Requests get through, replies only when the fault is over.
     RepliesWithheld,
     /// Connections break, and new ones do so at once.
@@ -159,8 +161,12 @@ async fn broken(mut fault: watch::Receiver<Fault>) {
 }
 
 /// Waits as long as nothing passes, and for what a slow way takes for so many bytes.
-async fn passage(fault: &mut watch::Receiver<Fault>, withheld: &[Fault], bytes: usize) -> Fault {
-    let now = match fault.wait_for(|fault| !withheld.contains(fault)).await {
+async fn passage(
+    fault: &mut watch::Receiver<Fault>,
+    is_withheld: impl Fn(&Fault) -> bool,
+    bytes: usize,
+) -> Fault {
+    let now = match fault.wait_for(|fault| !is_withheld(fault)).await {
         Ok(fault) => *fault,
         Err(_) => return Fault::Broken,
     };
@@ -189,7 +195,16 @@ async fn requests(
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
-        let now = passage(&mut fault, &[Fault::Silent], read).await;
+        let is_withheld = |fault: &Fault| match fault {
+            Fault::Silent => true,
+            Fault::SilentAbout(text) => asks_about(&piece[..read], text),
+            _ => false,
+        };
+        let now = passage(&mut fault, is_withheld, read).await;
+        if now == Fault::Broken {
+            // What was withheld until now goes with the connection.
+            return;
+        }
         if let Fault::Busy(times) = now
             && begins_a_request(&piece[..read])
             && strikes(dice, times)
@@ -225,7 +240,8 @@ async fn replies(
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
-        let now = passage(&mut fault, &[Fault::Silent, Fault::RepliesWithheld], read).await;
+        let is_withheld = |fault: &Fault| matches!(fault, Fault::Silent | Fault::RepliesWithheld);
+        let now = passage(&mut fault, is_withheld, read).await;
         if let Fault::RepliesLost(times) = now
             && strikes(dice, times)
         {
@@ -259,6 +275,12 @@ fn begins_a_request(piece: &[u8]) -> bool {
     [&b"GET /"[..], b"HEAD /", b"PUT /", b"POST /", b"DELETE /", b"PATCH /"]
         .iter()
         .any(|method| piece.starts_with(method))
+}
+
+/// Whether a request begins here whose first line has this text in it.
+fn asks_about(piece: &[u8], text: &str) -> bool {
+    let line = piece.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    begins_a_request(piece) && String::from_utf8_lossy(line).contains(text)
 }
 
 /// Takes the whole request in and answers it as Azure does when it is busy.
@@ -359,16 +381,28 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(5), late).await.unwrap();
 
+        proxy.set(Fault::SilentAbout("/b"));
+        assert!(ask(&mut connect().await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200"));
+        proxy.set(Fault::SilentAbout("/a"));
+        assert_eq!(ask(&mut connect().await.unwrap()).await, None);
+        let mut connection = connect().await.unwrap();
+        assert_eq!(ask(&mut connection).await, None);
+        // What is withheld when connections break is lost with them.
+        proxy.set(Fault::Broken);
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(asked(), 3);
+
+        proxy.set(Fault::None);
         let mut connection = connect().await.unwrap();
         proxy.set(Fault::RepliesWithheld);
         assert_eq!(ask(&mut connection).await, None);
-        assert_eq!(asked(), 3, "the request got through");
+        assert_eq!(asked(), 4, "the request got through");
         proxy.set(Fault::RepliesLost(1_000));
         assert_eq!(ask(&mut connect().await.unwrap()).await.as_deref(), Some(""));
-        assert_eq!(asked(), 4);
+        assert_eq!(asked(), 5);
         proxy.set(Fault::Broken);
         assert_eq!(ask(&mut connect().await.unwrap()).await.unwrap_or_default(), "");
-        assert_eq!(asked(), 4);
+        assert_eq!(asked(), 5);
         proxy.set(Fault::FallsSilent(2 * REQUEST.len() as u64));
         let mut connection = connect().await.unwrap();
         assert!(ask(&mut connection).await.unwrap().starts_with("HTTP/1.1 200"));

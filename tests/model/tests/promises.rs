@@ -3,7 +3,7 @@
 use vault_model::bounds::Bounds;
 use vault_model::check::check;
 use vault_model::mutation::Mutation;
-use vault_model::promises::{I1, I3, I4, I5, I7, NO_FALSE_ALARM, TERMS};
+use vault_model::promises::{I1, I2, I3, I4, I5, I7, NO_FALSE_ALARM, TERMS};
 use vault_model::state::Protocol;
 
 #[track_caller]
@@ -76,9 +76,11 @@ fn damage_is_told_from_the_tail() {
 fn every_rule_is_needed() {
     let needed = [
         (Bounds::APPENDING, Mutation::NoFence, I4),
+        (Bounds::APPENDING, Mutation::NoFence, I2),
         (Bounds::APPENDING, Mutation::ScanBeforeClaim, I1),
         (Bounds::APPENDING, Mutation::OtherContent, I1),
         (Bounds::APPENDING, Mutation::AcknowledgeUnstored, I1),
+        (Bounds::APPENDING, Mutation::AcknowledgeUnstored, I2),
         (Bounds::APPENDING, Mutation::AcknowledgeOutOfOrder, I1),
         (Bounds::TAKEOVERS, Mutation::NoClearNoFenceOrder, I3),
         (Bounds::APPENDING, Mutation::ClearAgain, I1),

@@ -2,7 +2,6 @@
 //! are as good as ever. And answers that get lost.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,11 +23,7 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// A way to Azurite that can be made to fail, and the connection string that leads over it.
 pub(super) async fn way(azurite: &Azurite) -> (Proxy, String) {
-    let target = SocketAddr::from(([127, 0, 0, 1], azurite.port()));
-    let proxy = Proxy::before(target, 1).await.unwrap();
-    let [direct, over] = [azurite.port(), proxy.address().port()].map(|port| format!(":{port}/"));
-    let connection = azurite.connection_string().replace(&direct, &over);
-    (proxy, connection)
+    azurite.behind_proxy(1).await.unwrap()
 }
 
 /// The same, with a blob of 8 MiB in a container of that name.

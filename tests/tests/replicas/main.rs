@@ -7,6 +7,7 @@ mod directory;
 mod failover;
 mod frozen;
 mod missing;
+mod mistakes;
 mod outage;
 mod package_index;
 mod way_in;

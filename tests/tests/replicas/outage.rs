@@ -68,6 +68,10 @@ fn outage(replicas: &Replicas, away: impl FnOnce(&Replicas) -> Instant) {
         took
     });
     assert!(took.iter().all(|took| *took < RECOVERY), "{took:?}");
+    assert!(
+        producers.iter().any(|producer| producer.refused() > 0),
+        "something is refused, and must not be stored"
+    );
     replicas.settled();
     for index in [0, 1] {
         until("the server is ready again", RECOVERY, || {
