@@ -1,5 +1,5 @@
-//! Mistakes that servers make on purpose, where they are built for that (feature `canaries`): to see that a check of what
-//! they do can fail.
+//! Mistakes that servers make on purpose, where they are built for that (feature `canaries`): to see that a check of
+//! what they do can fail.
 
 use crate::server::Setup;
 

@@ -1,4 +1,5 @@
-//! What the documents name as the test that holds a sentence is a test. Tests are told by their names, of four words or more.
+//! What the documents name as the test that holds a sentence is a test. Tests are told by their names, of four words or
+//! more.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,8 @@ fn every_test_that_a_document_names_is_there() {
 #[test]
 fn a_name_counts_only_where_an_attribute_makes_it_a_test() {
     let mut found = BTreeSet::new();
-    let source = "#[test]\n/// Words.\n#[ignore]\nfn one_two_three_four() {}\nfn five_six_seven_eight() {}\n    #[tokio::test]\n    async fn nine() {}";
+    let source = "#[test]\n/// Words.\n#[ignore]\nfn one_two_three_four() {}\n\
+                  fn five_six_seven_eight() {}\n    #[tokio::test]\n    async fn nine() {}";
     tests_in(source, &mut found);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["nine", "one_two_three_four"]);
     let document = "`one_two_three_four`, `side_effects`, one_two_three_five and `a_b_c_D`";

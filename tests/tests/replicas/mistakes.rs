@@ -1,5 +1,5 @@
-//! Servers that make a mistake on purpose lose what was acknowledged, and the check that chaos rests on says so: what its
-//! clients saw is put down and held against the promises in the same way. Without the mistake the same keeps them.
+//! Servers that make a mistake on purpose lose what was acknowledged, and the check that chaos rests on says so: what
+//! its clients saw is put down and held against the promises in the same way. Without the mistake the same keeps them.
 
 use std::time::Instant;
 
@@ -89,8 +89,8 @@ impl History {
     }
 }
 
-/// A server that leads, and its way to storage, which can be made to fail. Of what it cannot store by then it says after
-/// `append_timeout` that nobody knows.
+/// A server that leads, and its way to storage, which can be made to fail. Of what it has not stored by then it says
+/// after `append_timeout` that nobody knows.
 async fn behind_proxy(
     azurite: &Azurite,
     prefix: &str,

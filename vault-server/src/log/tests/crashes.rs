@@ -42,8 +42,8 @@ fn check(stored: &[(u64, String)], answers: &[(String, Told)]) {
     }
 }
 
-/// Appends of all sizes, of which the writes go wrong in every way; a crash that tears one of them; then a successor. Three
-/// times over. How many puts were torn.
+/// Appends of all sizes, of which the writes go wrong in every way; a crash that tears one of them; then a successor.
+/// Three times over. How many puts were torn.
 async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) -> u32 {
     let first = Server::first(seed).await;
     first.create("orders", blocks).await;
@@ -68,7 +68,8 @@ async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) -> u32 {
         server.env.clock.sleep(Duration::from_secs(3)).await;
         if !server.faulty.has_crashed() {
             // Several messages go into a put, so that there were not that many, or the answer was lost that gave the
-            // lease of the container, and it has to run out. Nothing else goes wrong any more, and the next put is torn.
+            // lease of the container, and it has to run out. Nothing else goes wrong any more, and the next put is
+            // torn.
             server.faulty.by_chance(crate::storage::faulty::Chances::default());
             server.faulty.on(Operation::PutPages).then(Fault::TearAndCrash(Pages::Random));
             server.env.clock.sleep(LEASE).await;
