@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(spans(&scattered), [512..block, block + 512..2 * block]);
         assert_eq!(spans(&[0..512, block - 512..block + 1_024]), [0..block, block..block + 1_024]);
         assert_eq!(
-            spans(&[512..3 * block]),
+            spans(std::slice::from_ref(&(512..3 * block))),
             [512..block + 512, block + 512..2 * block + 512, 2 * block + 512..3 * block]
         );
         assert_eq!(

@@ -20,8 +20,8 @@ use vault_format::names::{ContainerName, Prefix, SegmentName};
 use vault_server::access::Access;
 use vault_server::env::Env;
 use vault_server::http::app::HttpSettings;
-use vault_server::limits::AZURE_PUT_INTERVAL;
 use vault_server::log::Options;
+use vault_server::log::pacing::Pacing;
 use vault_server::node::Node;
 use vault_server::storage::counted::Counted;
 use vault_server::storage::memory::MemoryStorage;
@@ -278,7 +278,7 @@ fn name(stream: usize) -> String {
 async fn start(env: &Env, storage: Arc<dyn Storage>) -> anyhow::Result<Node> {
     let (prefix, access) = (Prefix::new(PREFIX)?, Access::for_everybody(env.clone()));
     let settings = HttpSettings::new("http://server-0:8480".to_owned(), "simulated", &prefix, access);
-    let options = Options { put_interval: AZURE_PUT_INTERVAL, ..Options::new(PATIENCE) };
+    let options = Options { pacing: Pacing::AZURE, ..Options::new(PATIENCE) };
     let node = Node::start(storage, env.clone(), prefix, None, options, settings);
     let app = node.app();
     let mut standing = app.standing.clone();
