@@ -25,6 +25,11 @@ use vault_server::storage::azure::AzureSettings;
 use vault_server::storage::open::{self, Opened};
 use vault_server::traces::environment::Exporting;
 
+/// Bodies and puts of megabytes come and go: the C library's allocator gives their memory back to the system and asks for
+/// it anew, page by page, with every other one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A setting is missing or wrong.
 const WRONG_SETTINGS: u8 = 2;
 
@@ -107,12 +112,7 @@ async fn run(config: Config, given: Given, traced: bool) -> anyhow::Result<()> {
         tracing::warn!("messages are kept in memory: everything is lost when the server ends");
     }
     let Opened { storage, accounts } = open::open(&config.storage, given.azure, &env).await?;
-    let options = Options {
-        patience: config.request_timeout,
-        max_puts_in_flight: config.storage.max_puts_in_flight(),
-        put_interval: config.storage.put_interval(),
-        accounts,
-    };
+    let options = Options { patience: config.request_timeout, pacing: config.storage.pacing(), accounts };
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", config.listen))?;
