@@ -17,6 +17,7 @@ use super::extents;
 use super::files::Files;
 use super::slots::Loaded;
 use super::state::PageState;
+use crate::limits::FILE_WRITE_BYTES;
 
 impl Files {
     pub(super) fn put_pages(
@@ -27,7 +28,13 @@ impl Files {
         fence: Term,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        self.change_pages(blob, range, fence, lease, |file| file.write_all_at(bytes, range.start))
+        self.change_pages(blob, range, fence, lease, |file| {
+            let places = (range.start..).step_by(FILE_WRITE_BYTES);
+            bytes
+                .chunks(FILE_WRITE_BYTES)
+                .zip(places)
+                .try_for_each(|(piece, at)| file.write_all_at(piece, at))
+        })
     }
 
     pub(super) fn clear_pages(
