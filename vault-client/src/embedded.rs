@@ -85,7 +85,7 @@ impl Embedded {
             Place::Directory(directory) => StorageSetting::File(directory),
         };
         let opened = open(&setting, Vec::new(), &env).await?;
-        let options = Options { max_puts_in_flight: setting.max_puts_in_flight(), ..Options::new(PATIENCE) };
+        let options = Options { pacing: setting.pacing(), ..Options::new(PATIENCE) };
         let settings = HttpSettings {
             auto_create: true,
             append_timeout: PATIENCE,

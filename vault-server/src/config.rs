@@ -11,9 +11,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 use vault_format::limits::{MAX_ENDPOINT_BYTES, MAX_VALUE_BYTES};
 use vault_format::names::Prefix;
 
-use crate::limits::{
-    AZURE_PUT_INTERVAL, DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_PUTS_IN_FLIGHT, MAX_VAULT_UID_BYTES,
-};
+use crate::limits::{DEFAULT_MESSAGE_BYTES, MAX_CONNECTIONS, MAX_VAULT_UID_BYTES};
+use crate::log::pacing::Pacing;
 
 /// Publish and subscribe with replay: an append-only log on page blobs, with HTTP in front of it.
 ///
@@ -258,22 +257,13 @@ impl StorageSetting {
         }
     }
 
-    /// How many puts of one stream may be on their way at once. A disk syncs one after the other, so that more than
-    /// one that is synced and one that is written gain nothing.
+    /// How the puts of a stream follow each other.
     #[must_use]
-    pub fn max_puts_in_flight(&self) -> usize {
+    pub fn pacing(&self) -> Pacing {
         match self {
-            Self::Memory | Self::Azure(_) => MAX_PUTS_IN_FLIGHT,
-            Self::File(_) => 2,
-        }
-    }
-
-    /// The shortest time from one put of a stream to the next.
-    #[must_use]
-    pub fn put_interval(&self) -> Duration {
-        match self {
-            Self::Memory | Self::File(_) => Duration::ZERO,
-            Self::Azure(_) => AZURE_PUT_INTERVAL,
+            Self::Memory => Pacing::UNBOUNDED,
+            Self::File(_) => Pacing::FILES,
+            Self::Azure(_) => Pacing::AZURE,
         }
     }
 

@@ -103,6 +103,12 @@ const _: () = assert!(AZURE_TOKEN_TIME.as_secs() < AZURE_SMALL_REQUEST_TIME.as_s
 /// How many Put Pages of one stream may be on their way at once.
 pub const MAX_PUTS_IN_FLIGHT: usize = 4;
 
+/// The same where they go to a file.
+pub const FILE_PUTS_IN_FLIGHT: usize = 2;
+
+/// How many bytes must wait for one to be written to a file beside another.
+pub const FILE_BESIDE_BYTES: usize = 64 << 10;
+
 /// No more blocks than this, the tail's included, can hold what was not acknowledged.
 pub const WINDOW_BLOCKS: u64 = 4;
 

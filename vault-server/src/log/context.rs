@@ -11,11 +11,12 @@ use vault_format::names::Prefix;
 
 use crate::env::Env;
 use crate::limits::{
-    BLOCK_CACHE_BYTES, CLOCK_JUMP, HEADS_CACHED, MAX_PUTS_IN_FLIGHT, QUEUE_BYTES, READ_MEMORY_BYTES,
-    RECENT_BYTES, STAMPING_CLOCK_JUMP,
+    BLOCK_CACHE_BYTES, CLOCK_JUMP, HEADS_CACHED, QUEUE_BYTES, READ_MEMORY_BYTES, RECENT_BYTES,
+    STAMPING_CLOCK_JUMP,
 };
 use crate::log::asked::AskedListings;
 use crate::log::blocks::Blocks;
+use crate::log::pacing::Pacing;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::steady::SteadyClock;
@@ -28,25 +29,18 @@ use crate::storage::Storage;
 pub struct Options {
     /// How long a request waits for storage before it is told that it did.
     pub patience: Duration,
-    /// How many puts of one stream may be on their way at once: 1 to 4.
-    pub max_puts_in_flight: usize,
-    /// The shortest time from one put of a stream to the next, where storage takes only so many a second.
-    pub put_interval: Duration,
+    /// How the puts of a stream follow each other.
+    pub pacing: Pacing,
     /// The storage accounts in which streams may live, the one for streams that name none first; empty where the storage
     /// has no accounts.
     pub accounts: Vec<String>,
 }
 
 impl Options {
-    /// What fits a storage that is a network away.
+    /// What fits a storage that takes whatever it is sent, without accounts.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            max_puts_in_flight: MAX_PUTS_IN_FLIGHT,
-            put_interval: Duration::ZERO,
-            accounts: Vec::new(),
-        }
+        Self { patience, pacing: Pacing::UNBOUNDED, accounts: Vec::new() }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `retention` | what is sealed early and what is deleted; how far sealed segments go |
 //! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
+//! | [`pacing`] | how the puts of a stream follow each other |
 //! | `asked` | listings that somebody asks for |
 //! | `appender` | what the next put holds. Pure |
 //! | `recover`, `scan` | taking a stream over; finding its tail |
@@ -36,6 +37,7 @@ mod fresh;
 pub mod inspect;
 mod making;
 mod meta;
+pub mod pacing;
 mod put_sender;
 pub mod rate;
 mod reader;

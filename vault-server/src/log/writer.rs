@@ -14,7 +14,6 @@ pub(crate) use retaining::Retaining;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -30,6 +29,7 @@ use crate::log::appender::{Appender, Put};
 use crate::log::codec::CodecInForce;
 use crate::log::error::{AppendError, StreamFault, Unusable};
 use crate::log::making::create_segment;
+use crate::log::pacing::Pacing;
 use crate::log::put_sender::{PutOutcome, PutSender, Stalled};
 use crate::log::recent::{Recent, RecentPut};
 use crate::log::recover::{RecoverError, Recovered};
@@ -102,9 +102,7 @@ pub(crate) struct WriterParts {
     pub(crate) shown: Shown,
     pub(crate) requests: mpsc::UnboundedReceiver<AppendRequest>,
     pub(crate) command: watch::Receiver<Command>,
-    pub(crate) max_puts_in_flight: usize,
-    /// The shortest time from one put to the next.
-    pub(crate) put_interval: Duration,
+    pub(crate) pacing: Pacing,
     /// The time that messages are stamped with.
     pub(crate) clock: Arc<Mutex<SteadyClock>>,
     pub(crate) retaining: Retaining,
@@ -164,7 +162,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(parts: WriterParts, recovered: &Recovered) -> Self {
-        assert!((1..=MAX_PUTS_IN_FLIGHT).contains(&parts.max_puts_in_flight));
+        assert!((1..=MAX_PUTS_IN_FLIGHT).contains(&parts.pacing.in_flight));
         assert!(recovered.fault.is_none(), "nothing is appended to a damaged stream");
         let open = recovered.segments.last().map(|segment| {
             let Recovered { chain, recorded, messages_end, producers, .. } = recovered;
@@ -293,7 +291,7 @@ impl Writer {
 
     fn build_puts(&mut self) {
         let mut misfits = Vec::new();
-        while self.in_flight.len() < self.parts.max_puts_in_flight && self.pause.is_none() {
+        while self.may_put() {
             let Some(open) = self.open.as_mut().filter(|open| !open.appender.sealed()) else { break };
             let before = *open.appender.built();
             let now = self.parts.now();
@@ -307,6 +305,20 @@ impl Writer {
             self.send(before, put);
         }
         misfits.into_iter().for_each(|misfit| self.turn_away(misfit));
+    }
+
+    /// Whether what waits may be put now.
+    fn may_put(&self) -> bool {
+        let Pacing { in_flight, beside_bytes, .. } = self.parts.pacing;
+        if self.pause.is_some() || self.in_flight.len() >= in_flight {
+            return false;
+        }
+        let mut waiting = 0;
+        let mut reaches = |request: &AppendRequest| {
+            waiting += request.records.len();
+            waiting >= beside_bytes
+        };
+        beside_bytes == 0 || self.in_flight.is_empty() || self.queue.iter().any(&mut reaches)
     }
 
     fn send_commit(&mut self) {
@@ -335,8 +347,8 @@ impl Writer {
             stalled: Arc::clone(&self.parts.shown.stalled),
             metrics: Arc::clone(&self.parts.store.metrics),
         };
-        if !self.parts.put_interval.is_zero() {
-            self.pause = Some(env.clock.sleep(self.parts.put_interval));
+        if !self.parts.pacing.interval.is_zero() {
+            self.pause = Some(env.clock.sleep(self.parts.pacing.interval));
         }
         self.parts.shown.sent.store(put.after.next_offset.0, Ordering::Release);
         let number = self.next_put();

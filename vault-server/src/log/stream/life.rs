@@ -192,8 +192,7 @@ impl Stream {
             shown: reader.shown.clone(),
             requests,
             command,
-            max_puts_in_flight: self.context.options.max_puts_in_flight,
-            put_interval: self.context.options.put_interval,
+            pacing: self.context.options.pacing,
             clock: Arc::clone(&self.context.stamping),
             retaining: Retaining::new(self.policy.subscribe(), Arc::clone(&self.context.steady)),
         };

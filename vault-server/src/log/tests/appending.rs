@@ -1,4 +1,5 @@
 use super::*;
+use crate::log::pacing::Pacing;
 use crate::storage::StorageError;
 use crate::storage::faulty::{Fault, Hold, Pages};
 use crate::storage::operation::Operation;
@@ -99,7 +100,8 @@ async fn storage_that_takes_only_so_many_writes_gets_no_more_and_larger_ones() {
     let first = Server::first(1).await;
     first.stop(Command::Finish).await;
     let interval = Duration::from_millis(4);
-    let server = first.with(Options { put_interval: interval, ..Options::new(PATIENCE) });
+    let pacing = Pacing { interval, ..Pacing::UNBOUNDED };
+    let server = first.with(Options { pacing, ..Options::new(PATIENCE) });
     server.lead().await;
     let stream = server.create("orders", 2).await;
     append(&stream, "a", 10).await.unwrap();
@@ -119,6 +121,33 @@ async fn storage_that_takes_only_so_many_writes_gets_no_more_and_larger_ones() {
         append.await.unwrap().unwrap();
     }
     assert!(server.env.clock.monotonic() - started <= 3 * interval, "what waits goes out together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_put_waits_for_the_one_before_it_where_nothing_is_gained_beside_it() {
+    let first = Server::first(1).await;
+    first.stop(Command::Finish).await;
+    let pacing = Pacing { in_flight: 2, beside_bytes: 1_000, ..Pacing::UNBOUNDED };
+    let server = first.with(Options { pacing, ..Options::new(PATIENCE) });
+    server.lead().await;
+    let stream = server.create("orders", 2).await;
+    append(&stream, "a", 10).await.unwrap();
+    for (bytes, in_flight) in [(100, 1), (1_000, 2)] {
+        let hold = Hold::new();
+        server.faulty.on(Operation::PutPages).always().then(Fault::Hold(hold.clone()));
+        let mut appends = Vec::new();
+        for bytes in [10, bytes, 10] {
+            let stream = Arc::clone(&stream);
+            appends.push(tokio::spawn(async move { append(&stream, "b", bytes).await }));
+            server.env.clock.sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(hold.stuck(), in_flight, "beside a put that is stuck {bytes} bytes wait");
+        server.faulty.heal();
+        hold.release().await;
+        for append in appends {
+            append.await.unwrap().unwrap();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
