@@ -37,6 +37,6 @@ fn a_hundred_thousand_messages_survive_what_a_seed_does_to_servers_and_storage()
     assert!(last.starts_with("seed 1: "), "{last}");
     assert!(number("acknowledged") >= ACKNOWLEDGED && number("faults") >= 3, "{last}");
     // What comes first does not hang on how fast the machine is.
-    assert!(said.lines().next().is_some_and(|first| first.ends_with(" dies")), "{said}");
+    assert!(told.lines().next().is_some_and(|first| first.ends_with(" dies")), "{told}");
     assert_eq!((number("lost"), number("repeated")), (0, 0), "{last}");
 }
