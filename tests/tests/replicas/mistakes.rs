@@ -149,11 +149,11 @@ fn dies_before_it_is_stored(prefix: &str, mistake: Option<&str>) -> (Outcome, Ve
 
 #[test]
 fn an_acknowledgement_before_anything_is_stored_is_noticed() {
-    let (outcome, verdict) = dies_before_it_is_stored("early-", Some("acknowledge-early"));
+    let (outcome, verdict) = dies_before_it_is_stored("hasty-", Some("acknowledge-early"));
     assert_eq!(outcome, Outcome::Acknowledged { first_offset: 1 });
     assert_eq!((verdict.acknowledged, verdict.lost), (3, 1), "{verdict:?}");
     assert!(verdict.broken.iter().any(|broken| broken.contains("acknowledged, but")), "{verdict:?}");
-    let (outcome, verdict) = dies_before_it_is_stored("early-not-", None);
+    let (outcome, verdict) = dies_before_it_is_stored("patient-", None);
     assert_eq!(outcome, Outcome::Unknown);
     assert_eq!((verdict.acknowledged, verdict.lost, verdict.broken), (2, 0, Vec::new()));
 }
