@@ -25,8 +25,8 @@ const FOUND: [(u64, &str); 7] = [
     (56, "a message that a follower had shown was beyond the end"),
     (210, "a segment that was made after its deletion was taken for damage"),
     (254, "a segment that retention had deleted was taken for a deleted stream"),
-    (383, "the same as 210, and a follower that had come upon damage answered strong reads"),
     (269, "a successor read the pieces of a torn put one by one"),
+    (383, "the same as 210, and a follower that had come upon damage answered strong reads"),
 ];
 
 const SIM: &str = env!("CARGO_BIN_EXE_sim");

@@ -10,9 +10,9 @@ use super::{Seen, Verdict};
 use crate::history::{Outcome, Read};
 
 /// How far the log is known to have gone, from which moment on.
-struct Reached(Vec<(u64, u64)>);
+struct Ends(Vec<(u64, u64)>);
 
-impl Reached {
+impl Ends {
     /// Of moments and ends in any order.
     fn new(mut ends: Vec<(u64, u64)>) -> Self {
         ends.sort_unstable();
@@ -44,14 +44,14 @@ impl Seen<'_> {
     }
 
     /// The same of each server.
-    fn told_by_servers(&self) -> BTreeMap<usize, Reached> {
+    fn told_by_servers(&self) -> BTreeMap<usize, Ends> {
         let mut told: BTreeMap<usize, Vec<(u64, u64)>> = BTreeMap::new();
         for read in self.strong_reads() {
             if let (Some(server), Some(end)) = (read.server, read.end_offset) {
                 told.entry(server).or_default().push((read.ended_ms, end));
             }
         }
-        told.into_iter().map(|(server, ends)| (server, Reached::new(ends))).collect()
+        told.into_iter().map(|(server, ends)| (server, Ends::new(ends))).collect()
     }
 
     fn strong_reads(&self) -> impl Iterator<Item = &Read> {
@@ -67,7 +67,7 @@ impl Seen<'_> {
     /// What was acknowledged, told of or shown before an append began stands before it, whether its client came to know of
     /// it or not.
     pub(super) fn check_order(&self, verdict: &mut Verdict) {
-        let reached = Reached::new([self.acknowledged_by(), self.told_by(), self.shown_by()].concat());
+        let reached = Ends::new([self.acknowledged_by(), self.told_by(), self.shown_by()].concat());
         let places = self.places();
         for append in &self.appends {
             let found = append.messages.first().and_then(|id| places.get(id.as_str()));
@@ -91,7 +91,7 @@ impl Seen<'_> {
     /// than the log, and ends between two appends. Another server may have told of more: one that follows shows what is
     /// stored, one that leads what it knows to be stored.
     pub(super) fn check_strong_reads(&self, verdict: &mut Verdict) {
-        let (acknowledged, told) = (Reached::new(self.acknowledged_by()), self.told_by_servers());
+        let (acknowledged, told) = (Ends::new(self.acknowledged_by()), self.told_by_servers());
         let log_end = self.log.last_key_value().map_or(0, |(offset, _)| offset + 1);
         let inside = self.inside_appends();
         for read in self.strong_reads() {

@@ -1,7 +1,7 @@
 //! Crashes at any moment, with any part of the last writes stored.
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestRunner, contextualize_config};
 
 use super::*;
 use crate::limits::LEASE;
@@ -179,11 +179,13 @@ proptest! {
 
 #[test]
 fn any_part_of_the_last_writes_survives_a_crash() {
-    const CASES: u32 = 40;
     let size = prop_oneof![Just(1usize), 1..3_000usize, 1..1_000_000usize];
     let sizes = proptest::collection::vec(size, 1..24);
     let lives = (any::<u64>(), sizes, any::<u64>(), 1u64..4);
-    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(CASES) };
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(40) };
+    // PROPTEST_CASES may ask for more.
+    let config = contextualize_config(config);
+    let rounds = config.cases * u32::try_from(ROUNDS).unwrap();
     let torn = std::cell::Cell::new(0);
     let kept = TestRunner::new(config).run(&lives, |(seed, sizes, crash_at, blocks)| {
         let runtime =
@@ -192,7 +194,6 @@ fn any_part_of_the_last_writes_survives_a_crash() {
         Ok(())
     });
     kept.unwrap_or_else(|broken| panic!("{broken}"));
-    let rounds = CASES * u32::try_from(ROUNDS).unwrap();
     assert!(torn.get() > rounds / 2, "in {} of {rounds} rounds a put was torn", torn.get());
 }
 
