@@ -37,6 +37,12 @@ pub const FILE_OPEN_BLOBS: usize = 512;
 /// writes of 4 MiB takes ten times the CPU time of one in writes of up to 1 MiB.
 pub const FILE_WRITE_BYTES: usize = 256 << 10;
 
+/// The longest write to a file behind which zeros make room for those that follow.
+pub const FILE_AHEAD_OF_BYTES: u64 = 64 << 10;
+
+/// How many zeros that is at most. What they make room for is written twice.
+pub const FILE_AHEAD_BYTES: u64 = 256 << 10;
+
 /// How much of a file the file backend reads at once where it looks for pages that are not zeros.
 pub const FILE_SCAN_BYTES: u64 = 1 << 20;
 

@@ -11,6 +11,7 @@ use vault_format::names::ContainerName;
 
 use super::super::leases::{self, Leases};
 use super::super::{BlobName, BlobProperties, LeaseId, LeaseTarget, StorageError, arguments};
+use super::ahead::Ahead;
 use super::disk::{self, Layout};
 use super::lock::{DirectoryLock, Hold, LockGuard};
 use super::probe;
@@ -214,7 +215,8 @@ impl Files {
                     let file = opened.map_err(|error| disk::refused("opening", &path, &error))?;
                     let metadata =
                         file.metadata().map_err(|error| disk::refused("reading", &path, &error))?;
-                    Arc::new(OpenBlob { file, id: FileId::of(&metadata), sync: GroupSync::default() })
+                    let id = FileId::of(&metadata);
+                    Arc::new(OpenBlob { file, id, sync: GroupSync::default(), ahead: Ahead::default() })
                 }
             };
             if open.id == described.id {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `lock` | the directory's lock, which decides between processes |
 //! | `sync` | one sync for many writes, and what a failed one means |
+//! | `ahead` | zeros ahead of small writes, for short syncs |
 //! | `slots` | the blobs at hand, and the locks that order requests to one blob |
 //! | `state` | the small file beside a page blob |
 //! | `disk` | paths, durable renames, errors |
@@ -23,6 +24,7 @@
 //! Every request that touches the disk runs as one job on the blocking pool. A job runs to its end although its sender
 //! stops waiting, and keeps the directory's lock until then.
 
+mod ahead;
 mod blobs;
 mod containers;
 mod disk;

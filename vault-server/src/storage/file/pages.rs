@@ -15,7 +15,8 @@ use super::super::{BlobName, BlobRead, ETag, LeaseId, StorageError, arguments};
 use super::disk;
 use super::extents;
 use super::files::Files;
-use super::slots::Loaded;
+use super::lock::Hold;
+use super::slots::{Loaded, OpenBlob};
 use super::state::PageState;
 use crate::limits::FILE_WRITE_BYTES;
 
@@ -28,12 +29,13 @@ impl Files {
         fence: Term,
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
-        self.change_pages(blob, range, fence, lease, |file| {
+        self.change_pages(blob, range, fence, lease, |open, pages, hold| {
+            open.ahead.make_room(&open.file, range, pages.bytes(), hold)?;
             let places = (range.start..).step_by(FILE_WRITE_BYTES);
             bytes
                 .chunks(FILE_WRITE_BYTES)
                 .zip(places)
-                .try_for_each(|(piece, at)| file.write_all_at(piece, at))
+                .try_for_each(|(piece, at)| open.file.write_all_at(piece, at))
         })
     }
 
@@ -43,9 +45,9 @@ impl Files {
         range: &Range<u64>,
         fence: Term,
     ) -> Result<(), StorageError> {
-        self.change_pages(blob, range, fence, None, |file| {
+        self.change_pages(blob, range, fence, None, |open, _, _| {
             let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            Ok(fallocate(file, how, range.start, range.end - range.start)?)
+            Ok(fallocate(&open.file, how, range.start, range.end - range.start)?)
         })
     }
 
@@ -55,7 +57,7 @@ impl Files {
         range: &Range<u64>,
         fence: Term,
         lease: Option<&LeaseId>,
-        change: impl FnOnce(&File) -> io::Result<()>,
+        change: impl FnOnce(&OpenBlob, &PageState, Hold) -> io::Result<()>,
     ) -> Result<(), StorageError> {
         let held = self.lock.take()?;
         let slot = self.slots.get(blob);
@@ -69,7 +71,7 @@ impl Files {
         }
         let path = self.layout.blob(blob);
         let ticket = loaded.open.sync.ticket();
-        change(&loaded.open.file).map_err(|error| disk::unknown("writing", &path, &error))?;
+        change(&loaded.open, pages, held.hold()).map_err(|error| disk::unknown("writing", &path, &error))?;
         let synced = loaded.open.sync.sync(ticket, || loaded.open.file.sync_data());
         synced.map_err(|error| disk::unknown("syncing", &path, &error))?;
         self.check_still_in_place(loaded, blob)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use vault_format::names::ContainerName;
 
 use super::super::BlobName;
+use super::ahead::Ahead;
 use super::lock::Hold;
 use super::state::PageState;
 use super::sync::GroupSync;
@@ -44,6 +45,7 @@ pub(super) struct OpenBlob {
     pub(super) file: File,
     pub(super) id: FileId,
     pub(super) sync: GroupSync,
+    pub(super) ahead: Ahead,
 }
 
 /// Tells files apart. While a file is open no other gets its id.

@@ -201,9 +201,9 @@ async fn what_was_deleted_or_moved_away_under_an_open_file_is_never_acknowledged
 #[tokio::test]
 async fn a_write_whose_file_vanishes_meanwhile_is_not_acknowledged() {
     let (root, storage) = with_blob().await;
-    let written = storage
-        .0
-        .change_pages(&blob(), &(0..512), FENCE, None, |_| fs::remove_file(path(&root, "stream/x.log")));
+    let written = storage.0.change_pages(&blob(), &(0..512), FENCE, None, |_, _, _| {
+        fs::remove_file(path(&root, "stream/x.log"))
+    });
     assert_eq!(written, Err(StorageError::NotFound));
 }
 
@@ -212,7 +212,7 @@ async fn a_write_that_fails_leaves_its_outcome_open() {
     let (_root, storage) = with_blob().await;
     for (errno, wanted) in [(rustix::io::Errno::IO, "did not answer"), (rustix::io::Errno::NOSPC, "is full")]
     {
-        let written = storage.0.change_pages(&blob(), &(0..512), FENCE, None, |_| Err(errno.into()));
+        let written = storage.0.change_pages(&blob(), &(0..512), FENCE, None, |_, _, _| Err(errno.into()));
         let why = written.unwrap_err().to_string();
         assert!(why.contains(wanted) && why.contains("mv-orders/stream/x.log"), "{why}");
     }
@@ -224,7 +224,7 @@ async fn a_raise_waits_for_the_writes_in_flight() {
     let (_root, storage) = with_blob().await;
     let (answer, answered) = std::sync::mpsc::channel();
     let files = storage.0.clone();
-    let written = storage.0.change_pages(&blob(), &(0..512), FENCE, None, |_| {
+    let written = storage.0.change_pages(&blob(), &(0..512), FENCE, None, |_, _, _| {
         std::thread::spawn(move || answer.send(files.raise_sequence_number(&blob(), Term(9))));
         // Were the fence only checked, and not held, the raise would be answered before the write lands.
         answered.recv_timeout(Duration::from_millis(300)).unwrap_err();
