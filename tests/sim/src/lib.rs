@@ -12,6 +12,7 @@
 //! | [`child`] | a seed in a process of its own |
 //! | [`totals`] | what many seeds come to |
 //! | [`panics`] | panics of tasks, which are mistakes |
+//! | `late` | beats of the dead, which put off when appends must go on |
 //! | [`targets`] | page blobs at the speed that Azure states, for figures instead of faults |
 //!
 //! What comes of a run is a history, and [`vault_tests::history`] holds it against the promises.
@@ -23,6 +24,8 @@
 //! make a run repeat: the random order of `HashMap`, `select!` and `watch` stays. tokio's own seed for that needs
 //! `--cfg tokio_unstable` for the whole build, the released programs included. So this is a runtime of tokio with one thread
 //! and paused time, a network of messages, and a symbol in the place of the operating system's randomness ([`chance`]).
+
+mod late;
 
 pub mod chance;
 pub mod child;

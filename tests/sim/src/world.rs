@@ -19,6 +19,7 @@ use vault_server::env::{Clock, Entropy, Env};
 use vault_tests::history::Event;
 
 use crate::chance::Dice;
+use crate::late::put_off;
 
 /// When a run begins, on a wall clock that is right: 1 July 2026.
 const BEGUN_MS: u64 = 1_782_864_000_000;
@@ -79,6 +80,8 @@ struct State {
     lines: Option<Lines>,
     events: Vec<Event>,
     complaints: Vec<String>,
+    /// When beats landed of leaders that did not send them any more.
+    late_beats: Vec<u64>,
     /// One-way streets that are closed.
     closed: BTreeSet<(Place, Place)>,
     /// Which life each server is in, while it lives.
@@ -108,6 +111,7 @@ impl World {
             lines,
             events: Vec::new(),
             complaints: Vec::new(),
+            late_beats: Vec::new(),
             closed: BTreeSet::new(),
             living: BTreeMap::new(),
             lives: 0,
@@ -195,10 +199,18 @@ impl World {
         self.state().complaints.push(sentence);
     }
 
+    /// Puts down that a leader's beat has landed long after it was sent.
+    pub fn late_beat(&self) {
+        let now = self.now_ms();
+        self.state().late_beats.push(now);
+    }
+
     /// Ends the history: the events, the complaints, how many faults there were, and what the trace comes to.
     #[must_use]
     pub fn end(&self) -> (Vec<Event>, Vec<String>, u64, u64) {
         let mut state = self.state();
+        let late_beats = std::mem::take(&mut state.late_beats);
+        put_off(&mut state.events, &late_beats);
         let (events, complaints) = (std::mem::take(&mut state.events), std::mem::take(&mut state.complaints));
         (events, complaints, state.faults, state.trace.finish())
     }

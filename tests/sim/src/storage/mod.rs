@@ -77,6 +77,7 @@ impl Link {
             service: Arc::clone(&self.service),
             life: self.life.clone(),
             number: self.life.world().number(),
+            operation,
             what: format!("{operation} {about}"),
             request: Box::new(request),
             answer,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vault_server::storage::StorageError;
+use vault_server::storage::operation::Operation;
 
 use super::Service;
 use crate::chance::Dice;
@@ -36,6 +37,7 @@ pub(super) struct Travelling<T> {
     pub(super) service: Arc<Service>,
     pub(super) life: Life,
     pub(super) number: u64,
+    pub(super) operation: Operation,
     pub(super) what: String,
     pub(super) request: Request<T>,
     pub(super) answer: oneshot::Sender<Result<T, StorageError>>,
@@ -48,7 +50,7 @@ pub(super) fn unavailable(why: &str) -> StorageError {
 impl<T: Debug + Send + 'static> Travelling<T> {
     /// There and back.
     pub(super) async fn travel(self) {
-        let Self { service, life, number, what, request, answer } = self;
+        let Self { service, life, number, operation, what, request, answer } = self;
         let (world, here) = (life.world().clone(), life.place());
         let weather = world.weather();
         let (fate, there, back) = world
@@ -93,7 +95,11 @@ impl<T: Debug + Send + 'static> Travelling<T> {
             }
             tokio::time::sleep(Duration::from_millis(later_ms)).await;
         }
+        let is_late = fate == Fate::Strays || !life.lives();
         let outcome = request(&service, carried);
+        if is_late && operation == Operation::RewritePage && outcome.is_ok() {
+            world.late_beat();
+        }
         world.trace(format_args!("{here} #{number} -> {}", shown(&outcome)));
         let broke = || Err(unavailable("the connection broke"));
         let outcome = if carried == Carried::Torn { outcome.and(broke()) } else { outcome };
