@@ -48,13 +48,18 @@ pub struct Load {
     pub reached: Arc<Reached>,
 }
 
+/// What fills values up.
+const PADDING: [u8; 4096] = [b'x'; 4096];
+
 /// The id at the front of a value.
 #[must_use]
 pub fn id_of(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (id, padding) = value.split_at(end);
+    // Compared in pieces: looking at each byte took a sixth of a run's time.
+    let mut pieces = padding.get(1..).unwrap_or_default().chunks(PADDING.len());
     let damaged =
-        if padding.iter().skip(1).all(|byte| *byte == b'x') { "" } else { " and what nobody wrote" };
+        if pieces.all(|piece| *piece == PADDING[..piece.len()]) { "" } else { " and what nobody wrote" };
     format!("{}{damaged}", String::from_utf8_lossy(id))
 }
 
