@@ -162,6 +162,8 @@ impl Running {
                 let config = json!({
                     "name": stream, "subjects": [stream], "storage": "file", "retention": "limits",
                     "discard": "old", "num_replicas": 1, "allow_atomic": true,
+                    // Its default is 1,000.
+                    "max_consumers": 100_000,
                 });
                 self.nats(&format!("$JS.API.STREAM.CREATE.{stream}"), &config)?;
             }

@@ -17,6 +17,7 @@ use super::line::micros;
 use super::load::{Load, Outcome, Until};
 use super::protocol::{Found, How, Read};
 use super::running::Running;
+use super::system::System;
 use super::value::due_us;
 use super::watch::{Used, Watch};
 use super::{Kind, Run, WARM_UP, ascending, in_turn};
@@ -58,7 +59,10 @@ fn measure(run: &mut Run, kind: Kind, numbers: &[(u32, String)]) -> anyhow::Resu
             for running in in_turn(&systems, round) {
                 let (stream, duration) = (format!("{name}-{round}"), run.duration());
                 let turn = running.named(&stream, || turn(run, running, &stream, *consumers, duration))?;
-                add(run, name, running, turn);
+                match turn {
+                    Some(turn) => add(run, name, running, turn),
+                    None => add_none(run, name, running)?,
+                }
             }
         }
     }
@@ -74,13 +78,14 @@ struct Turn {
     used: Used,
 }
 
+/// `None` where not every consumer has received the first message in time.
 fn turn(
     run: &Run,
     running: &Running,
     stream: &str,
     consumers: u32,
     duration: Duration,
-) -> anyhow::Result<Turn> {
+) -> anyhow::Result<Option<Turn>> {
     let pace = MESSAGES_PER_SECOND.min(RECEIVED_PER_SECOND / f64::from(consumers));
     let streams = vec![stream.to_owned()];
     running.create(stream)?;
@@ -94,7 +99,7 @@ fn turn(
     let wanted = each * u64::from(PRODUCERS);
     let (ready, all_ready) = mpsc::channel();
     let (sent, all_sent) = oneshot::channel();
-    let (outcome, waited, used) = std::thread::scope(|scope| {
+    let measured = std::thread::scope(|scope| {
         let consuming = scope.spawn(|| {
             let readers = (0..consumers).map(|number| running.read(stream, u64::from(number), How::Follow));
             consume(running.address, readers.collect(), wanted, ready, all_sent)
@@ -103,28 +108,38 @@ fn turn(
             let watch = Watch::begin(running.pid())?;
             Ok((load.run(running)?, watch))
         };
-        let produced = match all_ready.recv_timeout(LATE) {
-            Ok(()) => Some(produce()),
-            Err(RecvTimeoutError::Timeout) => Some(Err(anyhow!("not every consumer came within {LATE:?}"))),
-            // The consumers have ended, and say why.
-            Err(RecvTimeoutError::Disconnected) => None,
-        };
+        let came = all_ready.recv_timeout(LATE);
+        let produced = came.is_ok().then(produce).transpose();
         match &produced {
             // Consumers that have ended do not listen any more.
-            Some(Ok(_)) => drop(sent.send(())),
+            Ok(Some(_)) => drop(sent.send(())),
             // They need not wait for what will not come.
             _ => drop(sent),
         }
         let consumed = consuming.join().expect("a consumer does not panic");
-        let produced = produced.transpose()?;
+        let produced = produced?;
+        if came == Err(RecvTimeoutError::Timeout) {
+            return Ok(None);
+        }
+        // Consumers that have ended before all had come say why.
         let waited = consumed?;
         let (outcome, watch) = produced.context("the consumers ended before all had come")?;
-        anyhow::Ok((outcome, waited, watch.end()?))
+        anyhow::Ok(Some((outcome, waited, watch.end()?)))
     })?;
-    ensure!(waited.len() as u64 == wanted * u64::from(consumers), "not everything arrived");
     running.delete(&[stream.to_owned()])?;
+    let Some((outcome, waited, used)) = measured else { return Ok(None) };
+    ensure!(waited.len() as u64 == wanted * u64::from(consumers), "not everything arrived");
     let of_pace = load.of_pace(&outcome).unwrap_or(f64::NAN);
-    Ok(Turn { outcome, of_pace, waited, used })
+    Ok(Some(Turn { outcome, of_pace, waited, used }))
+}
+
+/// A peer that does not get so many consumers going has nothing of the pace. The server must.
+fn add_none(run: &mut Run, name: &str, running: &Running) -> anyhow::Result<()> {
+    let system = running.system.name();
+    ensure!(running.system != System::Vault, "{name}: not every consumer came within {LATE:?}");
+    progress(format_args!("{name}: {system} has not served every consumer within {LATE:?}"));
+    run.results.add(name, system, "of_pace", 0.0);
+    Ok(())
 }
 
 fn add(run: &mut Run, name: &str, running: &Running, turn: Turn) {
@@ -243,7 +258,6 @@ mod tests {
     use vault_tests::server::temporary_directory;
 
     use super::*;
-    use crate::peers::system::System;
 
     #[test]
     fn consumers_do_not_wait_for_producers_that_have_failed() {
