@@ -80,7 +80,7 @@ struct State {
     lines: Option<Lines>,
     events: Vec<Event>,
     complaints: Vec<String>,
-    /// When beats landed of leaders that did not send them any more.
+    /// When beats landed of leaders that were dead by then.
     late_beats: Vec<u64>,
     /// One-way streets that are closed.
     closed: BTreeSet<(Place, Place)>,
@@ -199,7 +199,7 @@ impl World {
         self.state().complaints.push(sentence);
     }
 
-    /// Puts down that a leader's beat has landed long after it was sent.
+    /// Puts down that a leader's beat has landed after its death.
     pub fn late_beat(&self) {
         let now = self.now_ms();
         self.state().late_beats.push(now);

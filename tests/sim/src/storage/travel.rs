@@ -95,9 +95,8 @@ impl<T: Debug + Send + 'static> Travelling<T> {
             }
             tokio::time::sleep(Duration::from_millis(later_ms)).await;
         }
-        let is_late = fate == Fate::Strays || !life.lives();
         let outcome = request(&service, carried);
-        if is_late && operation == Operation::RewritePage && outcome.is_ok() {
+        if !life.lives() && operation == Operation::RewritePage && outcome.is_ok() {
             world.late_beat();
         }
         world.trace(format_args!("{here} #{number} -> {}", shown(&outcome)));

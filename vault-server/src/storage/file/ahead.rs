@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use super::lock::Hold;
@@ -45,31 +45,33 @@ struct Written {
 impl Ahead {
     /// Makes room for a write to `range`, which may begin when this returns, and perhaps for those behind it: for as
     /// many bytes as were written in this hold, so that a few small writes cost no more room than twice their own.
-    /// That no room can be made is for the write itself to find.
-    pub(super) fn make_room(
-        &self,
-        file: &File,
-        range: &Range<u64>,
-        file_bytes: u64,
-        hold: Hold,
-    ) -> io::Result<()> {
+    /// Where that does not work there is no more of it in this hold, and whatever is wrong is for the write to find.
+    pub(super) fn make_room(&self, file: &File, range: &Range<u64>, file_bytes: u64, hold: Hold) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut written = match *known {
             Some(written) if written.hold == hold => written,
-            _ => Written { hold, begun: range.start, reached: end_of_data(file)? },
+            _ => {
+                let reached = end_of_data(file, range.start).unwrap_or(file_bytes);
+                Written { hold, begun: range.start, reached }
+            }
         };
         if written.reached < range.end {
             written.reached = range.end;
             if range.end - range.start <= FILE_AHEAD_OF_BYTES {
                 let more = (range.end - written.begun.min(range.start)).min(FILE_AHEAD_BYTES);
                 let end = (range.end + more).next_multiple_of(UNIT).min(file_bytes);
-                if write_zeros(file, range.end..end).is_ok() {
-                    written.reached = end;
-                }
+                written.reached = match write_zeros(file, range.end..end) {
+                    Ok(()) => end,
+                    Err(_) => {
+                        // What is left of a full disk is for messages. What cannot be given back stays zeros.
+                        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                        let _ = fallocate(file, how, range.end, end - range.end);
+                        file_bytes
+                    }
+                };
             }
         }
         *known = Some(written);
-        Ok(())
     }
 }
 
@@ -78,9 +80,9 @@ fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
     file.write_all_at(&vec![0; bytes], range.start)
 }
 
-/// The end of the last part of a file that is not a hole.
-fn end_of_data(file: &File) -> io::Result<u64> {
-    let mut end = 0;
+/// The end of the last part of a file, from some place on, that is not a hole.
+fn end_of_data(file: &File, from: u64) -> io::Result<u64> {
+    let mut end = from;
     loop {
         match seek(file, SeekFrom::Data(end)) {
             Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
@@ -94,6 +96,7 @@ fn end_of_data(file: &File) -> io::Result<u64> {
 mod tests {
     use std::os::unix::fs::MetadataExt;
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
     use super::*;
@@ -116,7 +119,7 @@ mod tests {
     }
 
     fn put(ahead: &Ahead, file: &File, at: u64, bytes: &[u8], hold: Hold) {
-        ahead.make_room(file, &(at..at + bytes.len() as u64), FILE_BYTES, hold).unwrap();
+        ahead.make_room(file, &(at..at + bytes.len() as u64), FILE_BYTES, hold);
         file.write_all_at(bytes, at).unwrap();
     }
 
@@ -128,7 +131,7 @@ mod tests {
             .filter(|&(at, bytes)| {
                 let range = at..at + bytes as u64;
                 let before = blocks();
-                ahead.make_room(file, &range, FILE_BYTES, hold).unwrap();
+                ahead.make_room(file, &range, FILE_BYTES, hold);
                 file.write_all_at(&vec![7; bytes], at).unwrap();
                 file.sync_data().unwrap();
                 blocks() != before
@@ -156,6 +159,17 @@ mod tests {
         assert_eq!(long.metadata().unwrap().blocks() * 512, 8 << 20);
     }
 
+    /// A disk without room behaves as a file that cannot be written to: zeros fail, and the write itself says why.
+    #[test]
+    fn where_zeros_fail_there_are_no_more_of_them() {
+        let (file, ahead) = (tempfile::NamedTempFile::new().unwrap(), Ahead::default());
+        file.as_file().set_len(FILE_BYTES).unwrap();
+        let (hold, _) = holds();
+        ahead.make_room(&File::open(file.path()).unwrap(), &(0..1024), FILE_BYTES, hold);
+        ahead.make_room(file.as_file(), &(1024..2048), FILE_BYTES, hold);
+        assert_eq!(file.as_file().metadata().unwrap().blocks(), 0);
+    }
+
     #[test]
     fn zeros_end_with_the_file() {
         let file = file();
@@ -169,8 +183,9 @@ mod tests {
     #[test]
     fn zeros_come_upon_no_long_write_that_is_further_on() {
         let (file, ahead, (hold, _)) = (file(), Ahead::default(), holds());
+        put(&ahead, &file, 0, &[2; 512], hold);
         put(&ahead, &file, 2 * UNIT, &[1; 128 << 10], hold);
-        put(&ahead, &file, 0, &[2; 4608], hold);
+        put(&ahead, &file, UNIT, &[3; 512], hold);
         let mut found = vec![0; 128 << 10];
         file.read_exact_at(&mut found, 2 * UNIT).unwrap();
         assert!(found.iter().all(|byte| *byte == 1));
@@ -181,28 +196,34 @@ mod tests {
     fn zeros_come_upon_no_other_write() {
         let (file, ahead, (hold, _)) = (file(), Ahead::default(), holds());
         const THREADS: u64 = 8;
-        const PLACES: u64 = 512;
+        const PLACES: u64 = 256;
         let place = |n: u64| n * (FILE_BYTES / PLACES);
         let bytes_of = |n: u64| if n.is_multiple_of(3) { 128 << 10 } else { 512 << (n % 7) };
         let written_by = |n: u64| vec![u8::try_from(n % 255).unwrap() + 1; bytes_of(n)];
+        let damaged = AtomicU64::new(0);
+        let check = |n| {
+            let mut found = written_by(n);
+            file.read_exact_at(&mut found, place(n)).unwrap();
+            // A thread that panics would leave the others waiting.
+            damaged.fetch_add(u64::from(found != written_by(n)), Ordering::Relaxed);
+        };
         let together = Barrier::new(usize::try_from(THREADS).unwrap());
         thread::scope(|scope| {
             for thread in 0..THREADS {
-                let (file, ahead, together) = (&file, &ahead, &together);
+                let (file, ahead, together, check) = (&file, &ahead, &together, &check);
                 scope.spawn(move || {
                     for n in (thread..PLACES).step_by(usize::try_from(THREADS).unwrap()) {
                         together.wait();
                         put(ahead, file, place(n), &written_by(n), hold);
+                        together.wait();
+                        check(n);
                         put(ahead, file, place(n), &written_by(n), hold);
                     }
                 });
             }
         });
-        for n in 0..PLACES {
-            let mut found = written_by(n);
-            file.read_exact_at(&mut found, place(n)).unwrap();
-            assert!(found == written_by(n), "write {n} is not what was written");
-        }
+        (0..PLACES).for_each(check);
+        assert_eq!(damaged.into_inner(), 0, "what was read is not what was written");
     }
 
     #[test]

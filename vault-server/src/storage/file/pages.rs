@@ -30,7 +30,7 @@ impl Files {
         lease: Option<&LeaseId>,
     ) -> Result<(), StorageError> {
         self.change_pages(blob, range, fence, lease, |open, pages, hold| {
-            open.ahead.make_room(&open.file, range, pages.bytes(), hold)?;
+            open.ahead.make_room(&open.file, range, pages.bytes(), hold);
             let places = (range.start..).step_by(FILE_WRITE_BYTES);
             bytes
                 .chunks(FILE_WRITE_BYTES)

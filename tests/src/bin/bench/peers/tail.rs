@@ -52,7 +52,8 @@ fn measure(run: &mut Run, kind: Kind, numbers: &[(u32, String)]) -> anyhow::Resu
     let systems = run.start(kind)?;
     for running in &systems {
         progress(format_args!("warming up {}", running.system.name()));
-        running.named("warming up", || turn(run, running, "warm-up", 1, WARM_UP))?;
+        let warm = running.named("warming up", || turn(run, running, "warm-up", 1, WARM_UP))?;
+        ensure!(warm.is_some(), "warming up: one consumer did not come within {LATE:?}");
     }
     for round in 1..=run.options.rounds {
         for (consumers, name) in numbers {
