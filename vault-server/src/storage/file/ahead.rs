@@ -20,9 +20,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
-use rustix::io::Errno;
-
+use super::extents;
 use super::lock::Hold;
 use crate::limits::{FILE_AHEAD_BYTES, FILE_AHEAD_OF_BYTES};
 
@@ -51,7 +49,7 @@ impl Ahead {
         let mut written = match *known {
             Some(written) if written.hold == hold => written,
             _ => {
-                let reached = end_of_data(file, range.start).unwrap_or(file_bytes);
+                let reached = extents::end_of_data(file, range.start..file_bytes).unwrap_or(file_bytes);
                 Written { hold, begun: range.start, reached }
             }
         };
@@ -64,8 +62,7 @@ impl Ahead {
                     Ok(()) => end,
                     Err(_) => {
                         // What is left of a full disk is for messages. What cannot be given back stays zeros.
-                        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                        let _ = fallocate(file, how, range.end, end - range.end);
+                        let _ = extents::punch(file, &(range.end..end));
                         file_bytes
                     }
                 };
@@ -78,18 +75,6 @@ impl Ahead {
 fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
     let bytes = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
     file.write_all_at(&vec![0; bytes], range.start)
-}
-
-/// The end of the last part of a file, from some place on, that is not a hole.
-fn end_of_data(file: &File, from: u64) -> io::Result<u64> {
-    let mut end = from;
-    loop {
-        match seek(file, SeekFrom::Data(end)) {
-            Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
-            Err(Errno::NXIO) => return Ok(end),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Where a sparse file holds bytes: the pages that are not all zeros, found without reading holes.
+//! Where a sparse file holds bytes: the pages that are not all zeros, found without reading holes; and making holes.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use vault_format::limits::PAGE_BYTES;
 
@@ -35,6 +35,21 @@ pub(super) fn page_ranges(
         }
     }
     Ok(found)
+}
+
+/// The end of the last part of `range` that may hold data; its beginning where none does.
+pub(super) fn end_of_data(file: &File, range: Range<u64>) -> io::Result<u64> {
+    let mut end = range.start;
+    while let Some(extent) = next_extent(file, end..range.end)? {
+        end = extent.end;
+    }
+    Ok(end)
+}
+
+/// Makes a hole of what `range` holds.
+pub(super) fn punch(file: &File, range: &Range<u64>) -> io::Result<()> {
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, how, range.start, range.end - range.start)?)
 }
 
 /// The first part of `range` that may hold data, in whole pages.

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, pread};
 use vault_format::ids::Term;
 
@@ -45,10 +45,7 @@ impl Files {
         range: &Range<u64>,
         fence: Term,
     ) -> Result<(), StorageError> {
-        self.change_pages(blob, range, fence, None, |open, _, _| {
-            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            Ok(fallocate(&open.file, how, range.start, range.end - range.start)?)
-        })
+        self.change_pages(blob, range, fence, None, |open, _, _| extents::punch(&open.file, range))
     }
 
     pub(super) fn change_pages(
