@@ -437,7 +437,9 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
         }
     }
     stage.goes_on(&streams, "all is healed", WITHIN_MS);
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stage.goes_on(&streams, "all has been well for a while", WITHIN_MS);
+    tokio::time::sleep(Duration::from_secs(10)).await;
     if let Some(leader) = stage.leader().filter(|_| dice.per_mille(700)) {
         if dice.per_mille(500) {
             world.fault(true, format_args!("{} dies", Place::Server(leader)));

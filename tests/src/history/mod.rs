@@ -9,6 +9,7 @@
 //! | every acknowledged message once, at its offset; what was refused never; the rest at most once, whole runs | [`Append`], [`Stored`] |
 //! | what was acknowledged or shown before an append began stands before it; a session's messages in its order | [`Append`], [`Read`] |
 //! | what is read is what is stored, from where it was to begin, without gaps, up to where it was to end | [`Read`] |
+//! | only what retention deletes is passed over, not before | [`Read`], [`Event::Deleting`] |
 //! | a strong read misses nothing that was acknowledged before, or that the same server told of; it tells of nothing that is not | [`Read`] |
 //! | no term has two holders; nothing of a term lands after a higher one's claim; a place has one content in a term, and the term does not clear it | [`Event::Term`], [`Event::Claim`], [`Event::Write`], [`Event::Clear`] |
 //! | appends go on in time | [`Event::GoesOn`] |
@@ -68,6 +69,15 @@ pub enum Event {
         to: u64,
         /// The term of whoever cleared them.
         fence: u64,
+    },
+    /// A segment that holds messages is to be deleted: the request is sent.
+    Deleting {
+        /// Of this stream.
+        stream: String,
+        /// The offset behind its last message.
+        to: u64,
+        /// When.
+        at_ms: u64,
     },
     /// Nothing is in the way of appends any more: one that begins from now on must succeed in time.
     GoesOn {
@@ -141,7 +151,7 @@ pub struct Read {
     pub messages: Vec<Placed>,
     /// Where it was to begin, or to go on.
     pub from: Option<u64>,
-    /// It may begin later: what retention has deleted is left out.
+    /// It may begin later, and end with nothing to show before its end: what retention has deleted is left out.
     pub skips: bool,
     /// It was to begin with the first message of this time or later.
     pub since: Option<u64>,

@@ -118,6 +118,12 @@ impl Load {
             let begun_ms = self.world.now_ms();
             let outcome = match client.append(&stream.name, run, expected).await {
                 Ok(appended) => {
+                    if let Some(expected) = expected
+                        && expected != appended.first_offset
+                    {
+                        let (expected, first) = (expected.0, appended.first_offset.0);
+                        self.world.complain(format!("{name} was stored at {first} and not at {expected}"));
+                    }
                     known_end = Some(appended.next_offset);
                     Outcome::Acknowledged { first_offset: appended.first_offset.0 }
                 }

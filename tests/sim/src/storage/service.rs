@@ -95,8 +95,16 @@ impl Service {
         let Some(name) = SegmentName::parse(&blob.name) else { return };
         let messages = self.messages(blob, name.base);
         if !messages.is_empty() {
-            let stream = blob.container.as_str().trim_start_matches(crate::run::PREFIX).to_owned();
-            self.world.record(Event::Stored(Stored { stream, messages }));
+            self.world.record(Event::Stored(Stored { stream: stream_of(blob), messages }));
+        }
+    }
+
+    /// Puts down that a segment is about to be deleted, if it holds messages.
+    pub(super) fn deleting(&self, blob: &BlobName) {
+        let Some(name) = SegmentName::parse(&blob.name) else { return };
+        if let Some(last) = self.messages(blob, name.base).last() {
+            let (to, at_ms) = (last.offset + 1, self.world.now_ms());
+            self.world.record(Event::Deleting { stream: stream_of(blob), to, at_ms });
         }
     }
 
@@ -165,6 +173,11 @@ impl Service {
             })
             .collect()
     }
+}
+
+/// The stream that a blob belongs to.
+fn stream_of(blob: &BlobName) -> String {
+    blob.container.as_str().trim_start_matches(crate::run::PREFIX).to_owned()
 }
 
 /// A write, which alone can be carried out in part.

@@ -52,6 +52,9 @@ pub fn check(events: &[Event]) -> Verdict {
             Event::GoesOn { stream, what, from_ms, within_ms } => {
                 streams.entry(stream).or_default().deadlines.push((what, *from_ms, *within_ms));
             }
+            Event::Deleting { stream, to, at_ms } => {
+                streams.entry(stream).or_default().deletions.push((*at_ms, *to));
+            }
             Event::Term { .. } | Event::Claim { .. } | Event::Write { .. } | Event::Clear { .. } => {}
         }
     }
@@ -89,6 +92,8 @@ struct Seen<'a> {
     reads: Vec<&'a Read>,
     log: BTreeMap<u64, &'a Placed>,
     deadlines: Vec<(&'a str, u64, u64)>,
+    /// When which offsets were to be deleted, and all before them.
+    deletions: Vec<(u64, u64)>,
 }
 
 impl Seen<'_> {
@@ -103,6 +108,7 @@ impl Seen<'_> {
             verdict.strong_reads += u64::from(is_answered);
         }
         self.check_strong_reads(verdict);
+        self.check_skips(verdict);
         self.check_deadlines(verdict);
     }
 

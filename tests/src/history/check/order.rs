@@ -10,11 +10,11 @@ use super::{Seen, Verdict};
 use crate::history::{Outcome, Read};
 
 /// How far the log is known to have gone, from which moment on.
-struct Ends(Vec<(u64, u64)>);
+pub(super) struct Ends(Vec<(u64, u64)>);
 
 impl Ends {
     /// Of moments and ends in any order.
-    fn new(mut ends: Vec<(u64, u64)>) -> Self {
+    pub(super) fn new(mut ends: Vec<(u64, u64)>) -> Self {
         ends.sort_unstable();
         let mut highest = 0;
         for (_, end) in &mut ends {
@@ -25,7 +25,7 @@ impl Ends {
     }
 
     /// Before a moment; what ended in the same millisecond does not count.
-    fn before(&self, moment_ms: u64) -> u64 {
+    pub(super) fn before(&self, moment_ms: u64) -> u64 {
         let before = self.0.partition_point(|(ended, _)| *ended < moment_ms);
         before.checked_sub(1).map_or(0, |last| self.0[last].1)
     }

@@ -1,7 +1,8 @@
 //! Whether readers were shown what is stored, one message after the other.
 
+use super::order::Ends;
 use super::{Seen, Verdict};
-use crate::history::Read;
+use crate::history::{Placed, Read};
 
 impl Seen<'_> {
     pub(super) fn check_read(&self, read: &Read, verdict: &mut Verdict) {
@@ -20,6 +21,31 @@ impl Seen<'_> {
         }
         self.check_since(read, verdict);
         check_bounds(read, verdict);
+    }
+
+    /// What a reader was not shown of what it asked for was being deleted by then. A leader does not show any more what it
+    /// has begun to delete, so that it need not be gone.
+    pub(super) fn check_skips(&self, verdict: &mut Verdict) {
+        let deleted = Ends::new(self.deletions.clone());
+        for read in self.reads.iter().filter(|read| read.skips) {
+            let Some(from) = read.from else { continue };
+            let end = read.up_to.or(read.end_offset);
+            let [before, behind] = match (read.messages.first(), read.messages.last()) {
+                (Some(first), Some(Placed { offset: last, .. })) => {
+                    [from..first.offset, last + 1..end.unwrap_or(0)]
+                }
+                _ => [from..end.unwrap_or(0), 0..0],
+            };
+            let gone = deleted.before(read.ended_ms + 1);
+            for skipped in [before, behind] {
+                if !skipped.is_empty() && skipped.end > gone {
+                    verdict.breaks(format!(
+                        "{} passed over {skipped:?} by {} ms, when nothing from {gone} on was being deleted",
+                        read.reader, read.ended_ms
+                    ));
+                }
+            }
+        }
     }
 
     fn check_since(&self, read: &Read, verdict: &mut Verdict) {

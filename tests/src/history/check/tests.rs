@@ -14,6 +14,10 @@ fn stored(ids: &[&str]) -> Event {
     Event::Stored(Stored { stream: STREAM.to_owned(), messages })
 }
 
+fn deleting(to: u64, at_ms: u64) -> Event {
+    Event::Deleting { stream: STREAM.to_owned(), to, at_ms }
+}
+
 fn append(ids: &[&str], times: (u64, u64), outcome: Outcome) -> Append {
     Append {
         stream: STREAM.to_owned(),
@@ -196,7 +200,6 @@ fn reads_begin_and_end_where_they_are_to() {
     holds(&with(from(1)));
     breaks(&with(from(0)), "go on at 0");
     breaks(&with(from(2)), "go on at 2");
-    holds(&with(Read { skips: true, ..from(0) }));
     breaks(&with(Read { skips: true, ..from(2) }), "go on at 2");
     let answered =
         |up_to: u64, end: u64| Read { up_to: Some(up_to), end_offset: Some(end), strong: true, ..from(1) };
@@ -206,10 +209,28 @@ fn reads_begin_and_end_where_they_are_to() {
     assert_eq!(holds(&with(half)).strong_reads, 0);
     breaks(&with(Read { messages: Vec::new(), ..answered(1, 3) }), "ends at 1");
     breaks(&with(Read { messages: Vec::new(), ..answered(3, 3) }), "to end at 3");
-    let nothing = || Read { messages: Vec::new(), skips: true, ..answered(3, 3) };
-    holds(&with(nothing()));
-    breaks(&with(Read { up_to: Some(2), ..nothing() }), "ends at 2");
     breaks(&with(Read { strong: false, ..answered(3, 2) }), "ends at 3");
+    let nothing = |up_to: u64| Read { messages: Vec::new(), skips: true, ..answered(up_to, 3) };
+    let gone = |read: Read| [vec![deleting(3, 0)], with(read)].concat();
+    holds(&gone(nothing(3)));
+    breaks(&gone(nothing(2)), "ends at 2");
+}
+
+#[test]
+fn only_what_is_being_deleted_is_passed_over() {
+    let log = [stored(&["a", "b", "c"]), done(&["a", "b", "c"], (1, 9), 0), deleting(2, 60)];
+    let with = |read: Read| [log.to_vec(), vec![Event::Read(read)]].concat();
+    let from = |from: u64, messages: Vec<Placed>| Read { from: Some(from), skips: true, ..read(messages) };
+    holds(&with(from(0, vec![placed(2, "c")])));
+    breaks(&with(Read { ended_ms: 59, ..from(0, vec![placed(2, "c")]) }), "passed over 0..2 by 59 ms");
+    // With nothing behind it.
+    let ends = |end: u64, read: Read| Read { end_offset: Some(end), ..read };
+    holds(&with(ends(2, from(0, vec![placed(0, "a")]))));
+    breaks(&with(ends(3, from(0, vec![placed(0, "a")]))), "passed over 1..3");
+    holds(&with(ends(2, from(1, Vec::new()))));
+    breaks(&with(ends(3, from(1, Vec::new()))), "passed over 1..3");
+    // An answer that ends sooner has passed over nothing behind it.
+    holds(&with(Read { up_to: Some(2), ..ends(3, from(1, vec![placed(1, "b")])) }));
 }
 
 #[test]
