@@ -134,7 +134,10 @@ impl Seat {
             let read = || self.storage().read(&self.blob, 0..LEADER_BYTES);
             let before = until_definite(self.env(), read).await?;
             let seen = Term(self.seen.load(Ordering::Relaxed));
-            let term = next_term(before.sequence_number, at_least.max(seen), self.env().clock.now());
+            let mut by_chance = [0; 2];
+            self.env().entropy.fill(&mut by_chance);
+            let (now, by_chance) = (self.env().clock.now(), u16::from_le_bytes(by_chance));
+            let term = next_term(before.sequence_number, at_least.max(seen), now, by_chance);
             match self.storage().set_sequence_number(&self.blob, term, &before.etag, Some(lease)).await {
                 Ok(()) => {
                     self.seen.fetch_max(term.0, Ordering::Relaxed);

@@ -103,11 +103,7 @@ impl Seat {
         if self.storage().properties(&self.blob).await.is_ok() {
             return Ok(());
         }
-        // One that is made anew must not repeat a term of the last one: fences could not tell the two apart. A term that
-        // is too low is found out when a segment is claimed; one that is the same is not. So it is not the clock alone.
-        let mut ahead = [0; 2];
-        self.env().entropy.fill(&mut ahead);
-        let number = Term(self.env().clock.now().0 / 1_000 + u64::from(u16::from_le_bytes(ahead)));
+        let number = Term(self.env().clock.now().0 / 1_000);
         match until_definite(self.env(), || self.storage().create_page_blob(&self.blob, LEADER_BYTES, number))
             .await
         {

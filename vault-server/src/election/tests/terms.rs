@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use vault_format::ids::Position;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -48,6 +50,45 @@ async fn where_the_leader_blob_is_deleted_a_new_one_goes_on_above_its_terms() {
         assert!(leads.term().unwrap() > before);
         assert_eq!(leads.append("orders", "b").await, 1);
         assert_eq!(place.memory.acquire_lease(&target, LEASE).await, Err(StorageError::LeaseHeld));
+    }
+}
+
+/// As from a backup: the page and the number are those of an earlier leader.
+#[tokio::test(start_paused = true)]
+async fn where_the_leader_blob_is_put_back_as_it_was_terms_rise_all_the_same() {
+    for (seed, is_new) in (0..20).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let place = Place::new(seed);
+        let (a, b) = place.pair().await;
+        a.create("orders").await;
+        a.append("orders", "a").await;
+        let blob = Place::leader_blob();
+        let page = place.memory.read(&blob, 0..LEADER_BYTES).await.unwrap().bytes;
+        let number = place.number().await;
+        a.end().await;
+        b.leads().await;
+        assert_eq!(b.append("orders", "b").await, 1);
+        let before = b.term().unwrap();
+        // One that goes on knows the terms that were given out, a new one does not.
+        let b = if is_new {
+            b.die().await;
+            None
+        } else {
+            Some(b)
+        };
+        let etag = place.memory.properties(&blob).await.unwrap().etag;
+        place.memory.break_lease(&blob, &etag).await.unwrap();
+        place.memory.delete_blob(&blob, None).await.unwrap();
+        place.memory.create_page_blob(&blob, LEADER_BYTES, number).await.unwrap();
+        place.memory.put_pages(&blob, Position::ZERO, page, number, None).await.unwrap();
+        let leads = b.unwrap_or_else(|| place.start("c"));
+        place.rest(10 * SECOND).await;
+        assert_ne!(leads.term().unwrap(), before);
+        // A term that is too low is found out when the segment is claimed.
+        if append(&leads.stream("orders"), "c", 10).await.is_err() {
+            place.rest(5 * SECOND).await;
+            assert_eq!(leads.append("orders", "c").await, 2);
+        }
+        assert!(leads.term().unwrap() > before);
     }
 }
 
