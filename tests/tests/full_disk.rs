@@ -14,12 +14,15 @@ use vault_tests::wait::until;
 const STREAM: &str = "filling";
 const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// How long messages are. In front of short ones zeros are written, which take room too.
+const LONG_AND_SHORT: [usize; 2] = [200_000, 3_000];
+
 /// Appends until the room is gone, makes some, and appends again. `take_room` comes after the first append: the
 /// segment exists by then.
-fn fill_and_go_on(server: &Server, take_room: impl FnOnce(), make_room: impl FnOnce()) {
+fn fill_and_go_on(server: &Server, value_bytes: usize, take_room: impl FnOnce(), make_room: impl FnOnce()) {
     let client = server.client();
     client.create(STREAM, SEGMENT_BYTES);
-    let mut producers = [Producer::new("first", 1, 200_000), Producer::new("second", 2, 200_000)];
+    let mut producers = [Producer::new("first", 1, value_bytes), Producer::new("second", 2, value_bytes)];
     producers[0].send(&client, STREAM).expect("an answer").expect(200);
     take_room();
     let mut refused = 0;
@@ -72,15 +75,21 @@ fn limit_file_bytes(server: &Server, limit: Option<u64>) {
 
 #[test]
 fn a_file_system_without_room() {
-    let Some(mut wrapper) = own_mounts() else {
+    let Some(wrapper) = own_mounts() else {
         // Where mounting is forbidden the limit on files shows the same.
         return files_that_may_not_grow();
     };
+    for value_bytes in LONG_AND_SHORT {
+        fill_a_file_system(&wrapper, value_bytes);
+    }
+}
+
+fn fill_a_file_system(own_mounts: &[&str], value_bytes: usize) {
     let directory = temporary_directory();
     let root = directory.path().to_str().expect("a plain path").to_owned();
     let script =
         r#"mount -t tmpfs -o size=24m tmpfs "$0" && head -c 12M /dev/zero > "$0/ballast" && exec "$@""#;
-    wrapper.extend(["sh", "-c", script, &root]);
+    let wrapper = own_mounts.iter().copied().chain(["sh", "-c", script, &root]);
     let data = directory.path().join("data");
     let server = Setup::in_directory(&data).with(["--append-timeout", "2s"]).wrapped_in(wrapper).start();
     let make_room = || {
@@ -88,15 +97,20 @@ fn a_file_system_without_room() {
             PathBuf::from(format!("/proc/{}/root{root}/ballast", server.pid().as_raw_nonzero()));
         fs::remove_file(seen_from_here).expect("the ballast can be thrown out");
     };
-    fill_and_go_on(&server, || {}, make_room);
+    fill_and_go_on(&server, value_bytes, || {}, make_room);
 }
 
 #[test]
 fn files_that_may_not_grow() {
+    LONG_AND_SHORT.into_iter().for_each(fill_files);
+}
+
+fn fill_files(value_bytes: usize) {
     let directory = temporary_directory();
     // The signal that goes with the limit would end the process; a full disk sends none.
     let ignoring_the_signal = ["sh", "-c", r#"trap '' XFSZ; exec "$0" "$@""#];
     let setup = Setup::in_directory(directory.path()).with(["--append-timeout", "2s"]);
     let server = setup.wrapped_in(ignoring_the_signal).start();
-    fill_and_go_on(&server, || limit_file_bytes(&server, Some(5 << 20)), || limit_file_bytes(&server, None));
+    let take_room = || limit_file_bytes(&server, Some(5 << 20));
+    fill_and_go_on(&server, value_bytes, take_room, || limit_file_bytes(&server, None));
 }

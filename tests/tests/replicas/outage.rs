@@ -26,6 +26,9 @@ fn produce(producer: &mut Producer, client: &Client, stop: &AtomicBool) {
     }
 }
 
+/// What a server holds at most while nothing can be stored.
+const RESIDENT_BYTES: u64 = 256 << 20;
+
 /// Both servers live, and say in a sentence why they are not ready; `None` as long as one says that it is.
 fn not_ready(replicas: &Replicas) -> Option<[String; 2]> {
     let mut said = Vec::new();
@@ -74,6 +77,8 @@ fn outage(replicas: &Replicas, away: impl FnOnce(&Replicas) -> Instant) {
     );
     replicas.settled();
     for index in [0, 1] {
+        let (_, most) = replicas.server(index).resident_bytes();
+        assert!(most < RESIDENT_BYTES, "{most}");
         until("the server is ready again", RECOVERY, || {
             (replicas.client(index).get("/readyz").status == 200).then_some(())
         });

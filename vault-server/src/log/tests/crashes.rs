@@ -43,8 +43,8 @@ fn check(stored: &[(u64, String)], answers: &[(String, Told)]) {
 }
 
 /// Appends of all sizes, of which the writes go wrong in every way; a crash that tears one of them; then a successor.
-/// Three times over. How many puts were torn.
-async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) -> u32 {
+/// Three times over. How many puts were torn, and how many appends were refused.
+async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) -> (u32, usize) {
     let first = Server::first(seed).await;
     first.create("orders", blocks).await;
     let mut answers: Vec<(String, Told)> = Vec::new();
@@ -96,7 +96,7 @@ async fn life(seed: u64, sizes: Vec<usize>, crash_at: u64, blocks: u64) -> u32 {
     let next = append(&stream, "last", 10).await.unwrap().first_offset;
     assert_eq!(labels(&stream).await.last(), Some(&(next.0, "last".to_owned())));
     assert!(answers.iter().any(|(_, told)| *told != Told::Refused));
-    torn
+    (torn, answers.iter().filter(|(_, told)| *told == Told::Refused).count())
 }
 
 /// Where a crash in the middle of a recovery strikes: the how many-th request is torn, or not carried out.
@@ -186,15 +186,18 @@ fn any_part_of_the_last_writes_survives_a_crash() {
     // PROPTEST_CASES may ask for more.
     let config = contextualize_config(config);
     let rounds = config.cases * u32::try_from(ROUNDS).unwrap();
-    let torn = std::cell::Cell::new(0);
+    let seen = std::cell::Cell::new((0, 0));
     let kept = TestRunner::new(config).run(&lives, |(seed, sizes, crash_at, blocks)| {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        torn.set(torn.get() + runtime.block_on(life(seed, sizes, crash_at, blocks)));
+        let (torn, refused) = runtime.block_on(life(seed, sizes, crash_at, blocks));
+        seen.set((seen.get().0 + torn, seen.get().1 + refused));
         Ok(())
     });
     kept.unwrap_or_else(|broken| panic!("{broken}"));
-    assert!(torn.get() > rounds / 2, "in {} of {rounds} rounds a put was torn", torn.get());
+    let (torn, refused) = seen.get();
+    assert!(torn > rounds / 2, "in {torn} of {rounds} rounds a put was torn");
+    assert!(refused > 0, "something is refused, and must not be stored");
 }
 
 #[tokio::test(start_paused = true)]

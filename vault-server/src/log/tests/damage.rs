@@ -9,10 +9,14 @@ use crate::storage::operation::Operation;
 
 /// A stream of some messages of 100 kB that is quiet, so that all are on record as committed.
 async fn quiet_stream(messages: u64, blocks: u64) -> (Server, Arc<Stream>) {
+    quiet_stream_of(100_000, messages, blocks).await
+}
+
+async fn quiet_stream_of(bytes: usize, messages: u64, blocks: u64) -> (Server, Arc<Stream>) {
     let server = Server::first(1).await;
     let stream = server.create("orders", blocks).await;
     for n in 0..messages {
-        append(&stream, &format!("m{n}"), 100_000).await.unwrap();
+        append(&stream, &format!("m{n}"), bytes).await.unwrap();
     }
     server.env.clock.sleep(Duration::from_secs(5)).await;
     server.stop(Command::Finish).await;
@@ -72,6 +76,28 @@ async fn a_flipped_bit_in_any_batch_is_reported() {
         let after = server.memory.read(&blob, 0..2 * BLOCK_BYTES).await.unwrap().bytes;
         assert!(before == after, "nothing is cleared in a damaged stream");
     }
+}
+
+/// Padding, and what only vouches for what stands before it, is missed by nobody.
+#[tokio::test(start_paused = true)]
+async fn whichever_byte_is_damaged_all_is_read_or_damage_is_reported() {
+    let (mut at, mut end, mut reported) = (0, 1, 0);
+    while at < end {
+        let (server, stream) = quiet_stream_of(10, 3, 1).await;
+        let blob = server.segment(&stream, 0);
+        end = server.memory.page_ranges(&blob, 0..BLOCK_BYTES).await.unwrap().last().unwrap().end;
+        server.spoil(&blob, at, |bytes| bytes[0] ^= 0x10).await;
+        match labels_from(&server.successor().await.stream("orders"), 0).await {
+            Ok(read) => {
+                let wanted = (0..3).map(|n| (n, format!("m{n}"))).collect::<Vec<_>>();
+                assert_eq!(read, wanted, "byte {at} of {end}");
+            }
+            Err(ReadError::Unusable(Unusable::Fault(_))) => reported += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+        at += 1;
+    }
+    assert!(reported > 300, "{reported} of {end}");
 }
 
 /// Whoever wrote it had no time to end in order, but for a second it was quiet.

@@ -164,6 +164,19 @@ async fn what_another_process_did_between_two_holds_is_seen() {
 }
 
 #[tokio::test]
+async fn zeros_ahead_of_writes_come_upon_nothing_that_another_process_wrote_between_two_holds() {
+    let (root, first) = with_blob().await;
+    let second = open(&root);
+    put(&first, 0, 1, FENCE).await.unwrap();
+    put(&second, 5120, 2, FENCE).await.unwrap();
+    // As far as the first one knows from its own writes, nothing stands behind this.
+    put(&first, 4096, 3, FENCE).await.unwrap();
+    for (at, wrote) in [(0, 1), (4096, 3), (5120, 2)] {
+        assert_eq!(byte(&first, at).await, Ok(wrote), "at {at}");
+    }
+}
+
+#[tokio::test]
 async fn the_lock_stays_until_the_last_holder_in_the_process_ends() {
     let (root, storage) = with_blob().await;
     let second = open(&root);
