@@ -35,7 +35,7 @@ fn measure(options: &Options, load: Load) -> anyhow::Result<Value> {
     for round in 1..=options.rounds {
         let peer = match load {
             Load::Batches(_) => disk::large_mib(directory.path(), options.duration())?,
-            Load::Singles => disk::synced_writes(directory.path(), disk::SMALL_BYTES, options.duration())?,
+            Load::Singles => disk::small_writes(directory.path(), options.duration())?,
         };
         let stream = format!("round-{round}");
         // The first append makes the stream, which is not what is measured.

@@ -38,7 +38,7 @@ fn measure(run: &mut Run, kind: Kind, messages: usize) -> anyhow::Result<()> {
         // The disk would have to write what the last system left.
         run.settle()?;
         let (figure, value) = if messages == 1 {
-            let writes = disk::synced_writes(run.directory.path(), disk::SMALL_BYTES, run.duration())?;
+            let writes = disk::small_writes(run.directory.path(), run.duration())?;
             ("writes_per_second", writes)
         } else {
             ("mib_per_second", disk::large_mib(run.directory.path(), run.duration())?)

@@ -44,6 +44,11 @@ pub(crate) struct Wish {
     pub(crate) consumers: u64,
 }
 
+/// What no system appends more of in batches in so many seconds.
+pub(super) fn batches_bytes(seconds: u64) -> u64 {
+    seconds * BATCHES_BYTES
+}
+
 /// A tenth more, and a bit: for what frames messages.
 fn framed(bytes: u64) -> u64 {
     bytes + bytes / 10
@@ -55,21 +60,26 @@ impl Wish {
         // Systems take turns, and each deletes what it has before the next one's.
         let (stored, in_redis) = match kind {
             Kind::Batches | Kind::Sweep | Kind::Streams => {
-                (self.seconds * BATCHES_BYTES, self.seconds * REDIS_BYTES)
+                (batches_bytes(self.seconds), self.seconds * REDIS_BYTES)
             }
             Kind::Singles => (self.seconds * SINGLES_BYTES, self.seconds * SINGLES_BYTES),
             Kind::Tail | Kind::Consumers => (self.seconds * TAIL_BYTES, self.seconds * TAIL_BYTES),
             // All hold it at the same time, and nginx has a file.
             Kind::Replay => (self.replay_bytes * (systems.len() as u64 + 1), self.replay_bytes),
             Kind::Size => (
-                self.longest_gib * GIB + self.seconds * BATCHES_BYTES,
+                self.longest_gib * GIB + batches_bytes(self.seconds),
                 self.longest_gib.min(self.redis_gib) * GIB + self.seconds * REDIS_BYTES,
             ),
         };
         let kafkas = systems.iter().filter(|it| matches!(it, System::Kafka | System::KafkaUnsynced)).count();
         let redis = if systems.contains(&System::Redis) { framed(in_redis) } else { 0 };
-        let consumers = if kind == Kind::Consumers { self.consumers * CONSUMER_BYTES } else { 0 };
-        Need { disk: framed(stored), memory: OWN_BYTES + kafkas as u64 * KAFKA_BYTES + redis + consumers }
+        // Of the load program.
+        let own = match kind {
+            Kind::Consumers => self.consumers * CONSUMER_BYTES,
+            Kind::Size => batches_bytes(self.seconds),
+            _ => 0,
+        };
+        Need { disk: framed(stored), memory: OWN_BYTES + kafkas as u64 * KAFKA_BYTES + redis + own }
     }
 }
 
@@ -118,7 +128,7 @@ mod tests {
         assert_eq!(need(Kind::Batches, &both), Need { disk: 11 * GIB, memory: GIB + framed(5 * GIB) });
         assert_eq!(need(Kind::Batches, &[System::Vault]), Need { disk: 11 * GIB, memory: GIB });
         assert_eq!(need(Kind::Replay, &both).disk, framed(3 * GIB));
-        assert_eq!(need(Kind::Size, &both), Need { disk: 55 * GIB, memory: GIB + framed(13 * GIB) });
+        assert_eq!(need(Kind::Size, &both), Need { disk: 55 * GIB, memory: 11 * GIB + framed(13 * GIB) });
         let kafka = [System::Kafka, System::KafkaUnsynced];
         assert_eq!(need(Kind::Consumers, &kafka).memory, 4 * GIB + 1_000 * MIB);
     }
