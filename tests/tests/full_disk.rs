@@ -17,6 +17,9 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How long messages are. In front of short ones zeros are written, which take room too.
 const LONG_AND_SHORT: [usize; 2] = [200_000, 3_000];
 
+/// How many requests are sent before it is looked at the time.
+const SENT_AT_ONCE: usize = 100;
+
 /// Appends until the room is gone, makes some, and appends again. `take_room` comes after the first append: the
 /// segment exists by then.
 fn fill_and_go_on(server: &Server, value_bytes: usize, take_room: impl FnOnce(), make_room: impl FnOnce()) {
@@ -26,11 +29,9 @@ fn fill_and_go_on(server: &Server, value_bytes: usize, take_room: impl FnOnce(),
     producers[0].send(&client, STREAM).expect("an answer").expect(200);
     take_room();
     let mut refused = 0;
-    let problem = until("storage is full", Duration::from_secs(60), || {
-        let answer = producers[0].send(&client, STREAM).expect("an answer");
-        if answer.status == 200 {
-            return None;
-        }
+    let problem = until("storage is full", Duration::from_secs(120), || {
+        let mut answers = (0..SENT_AT_ONCE).map(|_| producers[0].send(&client, STREAM).expect("an answer"));
+        let answer = answers.find(|answer| answer.status != 200)?;
         let problem = answer.problem();
         let code = problem["code"].as_str().expect("a word");
         match (answer.status, code, problem["side_effects"].as_str()) {

@@ -26,7 +26,7 @@ fn produce(producer: &mut Producer, client: &Client, stop: &AtomicBool) {
     }
 }
 
-/// What a server holds at most while nothing can be stored.
+/// A server does not grow in an outage.
 const RESIDENT_BYTES: u64 = 256 << 20;
 
 /// Both servers live, and say in a sentence why they are not ready; `None` as long as one says that it is.

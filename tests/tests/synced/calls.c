@@ -1,5 +1,6 @@
 /* Stands between a program and the C library (LD_PRELOAD). Tells in the file $CALLS_LOG of each write to a file at a
- * place, and of each sync when it has returned; syncs fail for as long as the file $CALLS_FAIL is there. */
+ * place and of each sync, when it begins and when it has returned. Syncs fail for as long as the file $CALLS_FAIL is
+ * there. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,6 +37,7 @@ static int sync_with(const char *name, int fd) {
         return -1;
     }
     int (*next)(int) = dlsym(RTLD_NEXT, name);
+    tell("syncing", 0, fd);
     int outcome = next(fd);
     int error = errno;
     tell("sync", outcome, fd);

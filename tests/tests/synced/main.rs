@@ -1,5 +1,5 @@
-//! What is acknowledged was synced before. A server that is killed leaves the system's cache behind, so that crashes do not
-//! tell; here every call of the server that writes or syncs is seen (`calls.c`).
+//! What is acknowledged was synced before. A server that is killed leaves the system's cache behind, so that crashes do
+//! not tell; here every call of the server that writes at a place or syncs is seen (`calls.c`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ struct Seen {
 type Call = (String, usize, PathBuf);
 
 impl Seen {
-    fn start() -> Self {
+    fn start(append_timeout: &str) -> Self {
         let directory = temporary_directory();
         let library = directory.path().join("calls.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/synced/calls.c");
@@ -38,12 +38,13 @@ impl Seen {
         assert!(status.success(), "cc does not compile {source}");
         let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
         let setup = Setup::in_directory(&directory.path().join("data"))
-            .with(["--append-timeout", "2s"])
+            .with(["--append-timeout", append_timeout])
             .environment("LD_PRELOAD", &library.to_string_lossy())
             .environment("CALLS_LOG", &path("calls"))
             .environment("CALLS_FAIL", &path("fail"));
         let server = setup.start();
         server.client().create(STREAM, SEGMENT_BYTES);
+        assert!(directory.path().join("calls").is_file(), "the server is not linked to glibc at run time");
         Self { server, directory }
     }
 
@@ -61,7 +62,7 @@ impl Seen {
 
 #[test]
 fn what_is_answered_was_written_and_then_synced() {
-    let seen = Seen::start();
+    let seen = Seen::start("30s");
     let client = seen.server.client();
     let value = "m".repeat(VALUE_BYTES);
     client.append_text(STREAM, &value);
@@ -79,16 +80,20 @@ fn what_is_answered_was_written_and_then_synced() {
         client.append_text(STREAM, &value);
         let calls = seen.calls(before);
         let of_segment: Vec<_> = calls.iter().filter(|(_, _, path)| *path == segment).collect();
-        let is_put = |(call, bytes, _): &&&Call| call == "write" && *bytes >= VALUE_BYTES;
-        let put = of_segment.iter().rposition(|call| is_put(&call)).expect("the message was written");
-        let synced = of_segment[put..].iter().any(|(call, _, _)| call == "sync");
-        assert!(synced, "answered without a sync: {of_segment:?}");
+        let is_put = |call: &&Call| call.0 == "write" && call.1 >= VALUE_BYTES;
+        let mut puts = of_segment.iter().enumerate().filter(|(_, call)| is_put(call));
+        // Begun and ended behind it.
+        let synced = puts.any(|(at, _)| {
+            let mut behind = of_segment[at..].iter();
+            behind.any(|(call, ..)| call == "syncing") && behind.any(|(call, ..)| call == "sync")
+        });
+        assert!(synced, "answered without a put and a sync behind it: {of_segment:?}");
     }
 }
 
 #[test]
 fn where_syncs_fail_nothing_is_acknowledged() {
-    let seen = Seen::start();
+    let seen = Seen::start("5s");
     let client = seen.server.client();
     let mut producer = Producer::new("p", 1, VALUE_BYTES);
     for _ in 0..10 {

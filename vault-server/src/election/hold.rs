@@ -134,9 +134,7 @@ impl Seat {
             let read = || self.storage().read(&self.blob, 0..LEADER_BYTES);
             let before = until_definite(self.env(), read).await?;
             let seen = Term(self.seen.load(Ordering::Relaxed));
-            let mut by_chance = [0; 2];
-            self.env().entropy.fill(&mut by_chance);
-            let (now, by_chance) = (self.env().clock.now(), u16::from_le_bytes(by_chance));
+            let (now, by_chance) = (self.env().clock.now(), self.by_chance());
             let term = next_term(before.sequence_number, at_least.max(seen), now, by_chance);
             match self.storage().set_sequence_number(&self.blob, term, &before.etag, Some(lease)).await {
                 Ok(()) => {
@@ -160,6 +158,12 @@ impl Seat {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn by_chance(&self) -> u16 {
+        let mut bytes = [0; 2];
+        self.env().entropy.fill(&mut bytes);
+        u16::from_le_bytes(bytes)
     }
 
     /// Leads under one term.

@@ -58,12 +58,12 @@ impl Tenure {
     }
 }
 
-/// The term to set: above every earlier one that the blob or a segment has shown, at least the Unix time in seconds, and
-/// some more by chance.
+/// The term to set: above every earlier one that the blob or a segment has shown, at least the Unix time in seconds,
+/// and some more by chance.
 ///
-/// Where the blob was put back as it was before, or made anew, higher terms may have been given out. One that is lower
-/// than those is found out when a segment is claimed; one that is the same is not, and fences could not tell its two
-/// holders apart. The time is above them only where leaders have not followed each other quickly, and clocks were right.
+/// Where the blob was put back as it was before, or made anew, higher terms may have been given out: they are often
+/// ahead of the clock. One that is lower than those is found out when a segment is claimed; one that is the same is
+/// not, and fences could not tell its two holders apart.
 pub(crate) fn next_term(number: Term, at_least: Term, now: Timestamp, by_chance: u16) -> Term {
     Term((number.0.max(at_least.0) + 1).max(now.0 / 1_000) + u64::from(by_chance))
 }

@@ -64,6 +64,10 @@ impl Load {
                 part = self.record_part(&name, &stream, part);
             }
             part.messages.extend(message);
+            if gap && stream.trimmed {
+                // By now what was passed over must have been deleted.
+                part = self.record_part(&name, &stream, part);
+            }
             // What retention deleted before it was read does not come any more.
             let skipped = reader.end_offset().filter(|_| stream.trimmed && reader.waits());
             let next = part.next().max(skipped.map_or(0, |end| end.0));
@@ -139,10 +143,14 @@ impl Load {
             match next {
                 Ok(message) => {
                     let new = placed(&message);
-                    if new.offset != part.next() && stream.trimmed {
+                    let gap = new.offset != part.next();
+                    if gap && stream.trimmed {
                         part = self.record_part(name, stream, part);
                     }
                     part.messages.push(new);
+                    if gap && stream.trimmed {
+                        part = self.record_part(name, stream, part);
+                    }
                 }
                 Err(ReadError::Request(error)) => {
                     whole = false;

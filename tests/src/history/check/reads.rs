@@ -23,10 +23,10 @@ impl Seen<'_> {
         check_bounds(read, verdict);
     }
 
-    /// What a reader was not shown of what it asked for was being deleted by then. A leader does not show any more what it
-    /// has begun to delete, so that it need not be gone.
+    /// What a reader was not shown of what it asked for was being deleted by then. A leader does not show any more what
+    /// it has begun to delete, so that it need not be gone.
     pub(super) fn check_skips(&self, verdict: &mut Verdict) {
-        let deleted = Ends::new(self.deletions.clone());
+        let deletions = Ends::new(self.deletions.clone());
         for read in self.reads.iter().filter(|read| read.skips) {
             let Some(from) = read.from else { continue };
             let end = read.up_to.or(read.end_offset);
@@ -36,11 +36,11 @@ impl Seen<'_> {
                 }
                 _ => [from..end.unwrap_or(0), 0..0],
             };
-            let gone = deleted.before(read.ended_ms + 1);
+            let deleting_to = deletions.before(read.ended_ms + 1);
             for skipped in [before, behind] {
-                if !skipped.is_empty() && skipped.end > gone {
+                if !skipped.is_empty() && skipped.end > deleting_to {
                     verdict.breaks(format!(
-                        "{} passed over {skipped:?} by {} ms, when nothing from {gone} on was being deleted",
+                        "{} passed over {skipped:?} by {} ms, when nothing from {deleting_to} on was being deleted",
                         read.reader, read.ended_ms
                     ));
                 }

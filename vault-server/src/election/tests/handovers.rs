@@ -80,9 +80,12 @@ async fn when_storage_is_back_for_everybody_somebody_leads_soon() {
     a.faulty.heal();
     b.faulty.heal();
     let well_again = place.env.clock.monotonic();
-    while a.term().or(b.term()).is_none() {
-        place.rest(Duration::from_millis(10)).await;
-    }
+    let somebody_leads = async {
+        while a.term().or(b.term()).is_none() {
+            place.rest(Duration::from_millis(10)).await;
+        }
+    };
+    place.env.timeout(PATIENCE, somebody_leads).await.expect("somebody leads");
     let leads = if a.term().is_some() { &a } else { &b };
     assert_eq!(leads.append("orders", "b").await, 1);
     let took = place.env.clock.monotonic() - well_again;

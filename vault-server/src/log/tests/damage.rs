@@ -78,7 +78,7 @@ async fn a_flipped_bit_in_any_batch_is_reported() {
     }
 }
 
-/// Padding, and what only vouches for what stands before it, is missed by nobody.
+/// Damage to padding, or to what only vouches for what stands before it, may go unnoticed: nothing is lost by it.
 #[tokio::test(start_paused = true)]
 async fn whichever_byte_is_damaged_all_is_read_or_damage_is_reported() {
     let (mut at, mut end, mut reported) = (0, 1, 0);

@@ -49,8 +49,9 @@ fn one(run: &Run, running: &Running, gib: u64, name: &str) -> anyhow::Result<(Ou
     running.create(name)?;
     let filled = fill(running, name, gib << 30)?;
     // Many virtual machines give free memory back, and taking it again costs them more than what is measured here. A
-    // stream that grows takes more and more: what it will take now is taken before, and is free when it is wanted.
-    let taken = vec![1_u8; usize::try_from(needs::batches_bytes(run.options.seconds))?];
+    // stream that grows takes more and more: what it will take now is taken before, and is free when it is wanted. That
+    // may come out of the page cache.
+    let taken = vec![1_u8; usize::try_from(needs::taken_before(run.options.seconds))?];
     run.settle()?;
     std::hint::black_box(&taken);
     drop(taken);

@@ -11,7 +11,7 @@ const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
 /// What no system appends more of in a second: in batches, and one by one.
-const BATCHES_BYTES: u64 = GIB;
+const BATCHES_BYTES: u64 = 3 * GIB / 2;
 const SINGLES_BYTES: u64 = 64 * MIB;
 const TAIL_BYTES: u64 = 2 * MIB;
 
@@ -44,9 +44,9 @@ pub(crate) struct Wish {
     pub(crate) consumers: u64,
 }
 
-/// What no system appends more of in batches in so many seconds.
-pub(super) fn batches_bytes(seconds: u64) -> u64 {
-    seconds * BATCHES_BYTES
+/// What this program takes of memory before it appends to a long stream for so many seconds.
+pub(super) fn taken_before(seconds: u64) -> u64 {
+    seconds * GIB
 }
 
 /// A tenth more, and a bit: for what frames messages.
@@ -60,14 +60,14 @@ impl Wish {
         // Systems take turns, and each deletes what it has before the next one's.
         let (stored, in_redis) = match kind {
             Kind::Batches | Kind::Sweep | Kind::Streams => {
-                (batches_bytes(self.seconds), self.seconds * REDIS_BYTES)
+                (self.seconds * BATCHES_BYTES, self.seconds * REDIS_BYTES)
             }
             Kind::Singles => (self.seconds * SINGLES_BYTES, self.seconds * SINGLES_BYTES),
             Kind::Tail | Kind::Consumers => (self.seconds * TAIL_BYTES, self.seconds * TAIL_BYTES),
             // All hold it at the same time, and nginx has a file.
             Kind::Replay => (self.replay_bytes * (systems.len() as u64 + 1), self.replay_bytes),
             Kind::Size => (
-                self.longest_gib * GIB + batches_bytes(self.seconds),
+                self.longest_gib * GIB + self.seconds * BATCHES_BYTES,
                 self.longest_gib.min(self.redis_gib) * GIB + self.seconds * REDIS_BYTES,
             ),
         };
@@ -76,7 +76,7 @@ impl Wish {
         // Of the load program.
         let own = match kind {
             Kind::Consumers => self.consumers * CONSUMER_BYTES,
-            Kind::Size => batches_bytes(self.seconds),
+            Kind::Size => taken_before(self.seconds),
             _ => 0,
         };
         Need { disk: framed(stored), memory: OWN_BYTES + kafkas as u64 * KAFKA_BYTES + redis + own }
@@ -125,10 +125,16 @@ mod tests {
         let wish = Wish { seconds: 10, replay_bytes: GIB, longest_gib: 40, redis_gib: 8, consumers: 4_000 };
         let need = |kind, systems: &[System]| wish.need(kind, systems);
         let both = [System::Vault, System::Redis];
-        assert_eq!(need(Kind::Batches, &both), Need { disk: 11 * GIB, memory: GIB + framed(5 * GIB) });
-        assert_eq!(need(Kind::Batches, &[System::Vault]), Need { disk: 11 * GIB, memory: GIB });
+        assert_eq!(
+            need(Kind::Batches, &both),
+            Need { disk: framed(15 * GIB), memory: GIB + framed(5 * GIB) }
+        );
+        assert_eq!(need(Kind::Batches, &[System::Vault]), Need { disk: framed(15 * GIB), memory: GIB });
         assert_eq!(need(Kind::Replay, &both).disk, framed(3 * GIB));
-        assert_eq!(need(Kind::Size, &both), Need { disk: 55 * GIB, memory: 11 * GIB + framed(13 * GIB) });
+        assert_eq!(
+            need(Kind::Size, &both),
+            Need { disk: framed(55 * GIB), memory: 11 * GIB + framed(13 * GIB) }
+        );
         let kafka = [System::Kafka, System::KafkaUnsynced];
         assert_eq!(need(Kind::Consumers, &kafka).memory, 4 * GIB + 1_000 * MIB);
     }
