@@ -51,7 +51,7 @@ impl Seat {
                     let page = LeaderPage::decode(&read.bytes);
                     seen = Some(self.now());
                     self.note(page.as_ref().ok());
-                    changes.send_replace(Some(page.as_ref().map_or(0, |page| page.changes)));
+                    let shown = page.as_ref().map_or(0, |page| page.changes);
                     let look = Look { sent, answered: self.now(), etag: read.etag, page };
                     if let Some((lease, sent)) = self.act_on(watch.saw(&look), &mut unsure).await {
                         if self.still_ours(&lease).await {
@@ -60,6 +60,9 @@ impl Seat {
                         self.find_vault().await?;
                         watch = Watch::default();
                     }
+                    // Not before the lease was tried: a server that begins beside a dead leader's page would be ready,
+                    // and hand on to nobody what it is about to do itself.
+                    changes.send_replace(Some(shown));
                 }
                 Err(StorageError::NotFound) => {
                     self.try_to_join().await?;

@@ -23,6 +23,25 @@ async fn a_leader_that_dies_is_replaced_when_it_was_silent_for_four_seconds() {
     }
 }
 
+/// What it hands on in between would go to the address of one that is dead.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_begins_where_a_leader_died_is_ready_when_it_leads_itself() {
+    let place = Place::new(1);
+    let a = place.start("a");
+    a.leads().await;
+    a.die().await;
+    place.rest(LEASE).await;
+    let b = place.start("b");
+    b.faulty.on(Operation::AcquireLease).always().then(Fault::Delay(SECOND));
+    b.faulty.on(Operation::SetSequenceNumber).always().then(Fault::Delay(SECOND));
+    let mut standing = b.standing.clone();
+    let ready = standing.wait_for(|standing| standing.why_not_ready().is_none());
+    let leader = place.env.timeout(PATIENCE, ready).await.unwrap().unwrap().leader.clone();
+    assert_eq!(leader.expect("somebody leads").endpoint, "http://b");
+    assert!(b.term().is_some());
+    b.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_orderly_end_hands_over_within_a_second_and_stores_what_was_accepted() {
     let place = Place::new(1);
