@@ -157,6 +157,9 @@ pub const HEADS_CACHED: usize = 65_536;
 /// The most streams of a vault.
 pub const MAX_STREAMS: usize = 1_000;
 
+/// How many deleted streams a leader keeps in mind, in case that somebody brings one back; then it takes a new term.
+pub const STREAMS_LET_GO: usize = 65_536;
+
 /// How many streams a new leader opens at a time when nobody asks for them.
 pub const STREAMS_OPENED_AT_ONCE: usize = 8;
 

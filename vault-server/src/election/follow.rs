@@ -17,30 +17,36 @@ use crate::log::vault::Absent;
 use crate::storage::{LeaseId, StorageError};
 
 impl Seat {
-    /// Follows until this server has the lease; answers it with the time at which it was asked for. `None`: `stop`.
+    /// Follows until this server has the lease; answers it with the time at which it was asked for. `None`: `stop`. `fell`
+    /// says that it had the lease before, and could not lead or had to stop.
     pub(super) async fn follow(
         &self,
+        fell: bool,
         stop: &CancellationToken,
     ) -> Result<Option<(LeaseId, Duration)>, Conflict> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(None),
-            followed = self.follow_on() => followed.map(Some),
+            followed = self.follow_on(fell) => followed.map(Some),
         }
     }
 
-    async fn follow_on(&self) -> Result<(LeaseId, Duration), Conflict> {
+    async fn follow_on(&self, fell: bool) -> Result<(LeaseId, Duration), Conflict> {
         self.find_vault().await?;
         // What the page says of the streams, for the one that lists them.
         let changes = channel::Sender::new(None);
         tokio::select! {
-            taken = self.look_on(&changes) => taken,
+            taken = self.look_on(fell, &changes) => taken,
             () = self.list_on(changes.subscribe()) => unreachable!("listing goes on for ever"),
         }
     }
 
     /// Looks at the page again and again until the lease is taken.
-    async fn look_on(&self, changes: &channel::Sender<Option<u64>>) -> Result<(LeaseId, Duration), Conflict> {
+    async fn look_on(
+        &self,
+        mut fell: bool,
+        changes: &channel::Sender<Option<u64>>,
+    ) -> Result<(LeaseId, Duration), Conflict> {
         let mut watch = Watch::default();
         let mut seen = None;
         let mut unsure = false;
@@ -48,11 +54,20 @@ impl Seat {
             let sent = self.now();
             match self.storage().read(&self.blob, 0..LEADER_BYTES).await {
                 Ok(read) => {
+                    let answered = self.now();
                     let page = LeaderPage::decode(&read.bytes);
-                    seen = Some(self.now());
+                    seen = Some(answered);
                     self.note(page.as_ref().ok());
                     let shown = page.as_ref().map_or(0, |page| page.changes);
-                    let look = Look { sent, answered: self.now(), etag: read.etag, page };
+                    if std::mem::take(&mut fell) {
+                        // Where it is no good as a leader it may well serve reads.
+                        changes.send_replace(Some(shown));
+                        let mut standing = self.standing.subscribe();
+                        let listed = standing.wait_for(|_| self.vault.listed_at() == Some(shown));
+                        // Where the list cannot be had soon, the lease is tried all the same.
+                        let _ = self.env().timeout(BLIND_AFTER, listed).await;
+                    }
+                    let look = Look { sent, answered, etag: read.etag, page };
                     if let Some((lease, sent)) = self.act_on(watch.saw(&look), &mut unsure).await {
                         if self.still_ours(&lease).await {
                             return Ok((lease, sent));

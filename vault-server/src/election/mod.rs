@@ -96,13 +96,15 @@ impl Election {
     /// Follows and leads, as it comes, until `stop`; then hands over in order. Ends with an error where this server must
     /// never work for this vault, found out before it did so for the first time.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Conflict> {
+        let mut fell = false;
         loop {
-            let Some((lease, sent)) = self.seat.follow(stop).await? else { return Ok(()) };
+            let Some((lease, sent)) = self.seat.follow(fell, stop).await? else { return Ok(()) };
             let held = self.seat.hold(&mut self.reign_over, &lease, sent, stop).await;
             match held {
                 None => return Ok(()),
                 Some(fallen) => tracing::warn!(%fallen, "this server no longer leads"),
             }
+            fell = true;
             // Storage that fails at once is not asked again at once.
             self.seat.env().clock.sleep(LOOK_EVERY).await;
         }

@@ -1,12 +1,12 @@
 //! What all streams of a vault share.
 
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
-use vault_format::ids::Term;
+use vault_format::ids::{StreamId, Term};
 use vault_format::names::Prefix;
 
 use crate::env::Env;
@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::log::asked::AskedListings;
 use crate::log::blocks::Blocks;
+use crate::log::let_go::{Arrival, LetGo, Mark};
 use crate::log::pacing::Pacing;
 use crate::log::recent::RecentBudget;
 use crate::log::reign::{Reign, ReignEnd};
@@ -67,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) changes: watch::Sender<u64>,
     /// How many deletions are under way.
     pub(crate) deletions: AtomicUsize,
+    /// The streams that were let go of under this term.
+    let_go: Mutex<LetGo>,
     /// How many of the changes the leader's page shows; `None` where nobody keeps that page.
     pub(crate) announced: watch::Sender<Option<u64>>,
     /// Who wants the containers to be listed now.
@@ -103,6 +106,7 @@ impl Context {
             reign_ends,
             changes: watch::Sender::new(0),
             deletions: AtomicUsize::new(0),
+            let_go: Mutex::default(),
             announced: watch::Sender::new(None),
             listings: AskedListings::default(),
             tasks: TaskTracker::new(),
@@ -119,6 +123,39 @@ impl Context {
             counted = *changes;
         });
         counted
+    }
+
+    /// For a look at storage that begins now.
+    pub(crate) fn mark(&self) -> Mark {
+        self.lock_let_go().mark()
+    }
+
+    /// Keeps in mind that a stream was let go of, where this server leads.
+    pub(crate) fn let_go(&self, stream: StreamId) {
+        let Some(term) = self.term() else { return };
+        if self.lock_let_go().note(term, stream) {
+            self.reign_is_over(term, ReignEnd::Unsure);
+        }
+    }
+
+    /// Whether a stream that a look has found is there. Where it is one that was let go of and is back, it is opened under
+    /// the next term only: what its halted writer had sent may still arrive.
+    pub(crate) fn take_in(&self, stream: StreamId, mark: Mark) -> bool {
+        let Some(term) = self.term() else { return true };
+        let arrival = self.lock_let_go().arrival(term, stream, mark);
+        if arrival == Arrival::Back {
+            self.reign_is_over(term, ReignEnd::Unsure);
+        }
+        arrival != Arrival::Gone
+    }
+
+    /// The term under which this server leads.
+    pub(crate) fn term(&self) -> Option<Term> {
+        self.reign.borrow().as_ref().map(|reign| reign.term)
+    }
+
+    fn lock_let_go(&self) -> MutexGuard<'_, LetGo> {
+        self.let_go.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is opened under this term any more from now on; the election finds the next one.

@@ -8,6 +8,7 @@
 //! | [`segments`] | where each segment's messages stand, for those who read storage by themselves |
 //! | [`inspect`] | walking a stream at rest, batch by batch, past damage where that is wanted |
 //! | [`rate`] | how fast a stream may be appended to. Pure |
+//! | `let_go` | streams that were let go of, and may come back. Pure |
 //! | `retention` | what is sealed early and what is deleted; how far sealed segments go |
 //! | [`reign`] | the term under which a server writes |
 //! | `writer`, `put_sender` | the task that appends; one put until its outcome is known |
@@ -35,6 +36,7 @@ pub mod error;
 mod following;
 mod fresh;
 pub mod inspect;
+pub(crate) mod let_go;
 mod making;
 mod meta;
 pub mod pacing;

@@ -396,6 +396,8 @@ impl Stream {
 
     /// Begins to open the stream if it is closed and this server leads.
     pub(crate) fn open(self: &Arc<Self>) {
+        // Whoever ends the term waits for this one too: begun late, it would meddle with the next term's.
+        let _counted = self.context.tasks.token();
         let mut leading = None;
         self.state.send_if_modified(|state| {
             // Looked at under the state's lock: a stream is closed only after the term that is over was retired.

@@ -23,6 +23,7 @@ use crate::env::Env;
 use crate::limits::{MAX_STREAMS, STREAMS_OPENED_AT_ONCE};
 use crate::log::context::{Context, Options};
 use crate::log::error::{AdminError, StreamFault, Unusable};
+use crate::log::let_go::Mark;
 use crate::log::meta;
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::until_definite;
@@ -95,7 +96,7 @@ impl Vault {
     /// The term under which this server leads.
     #[must_use]
     pub fn term(&self) -> Option<Term> {
-        self.context.reign.borrow().as_ref().map(|reign| reign.term)
+        self.context.term()
     }
 
     /// Waits until this server leads, at most for `patience`.
@@ -115,11 +116,12 @@ impl Vault {
             return Ok(known);
         }
         // The leader may have made it a moment ago.
+        let mark = self.context.mark();
         let container = self.context.prefix.container(name);
         let meta =
             self.context.env.timeout(self.context.options.patience, meta::read(&self.context, &container));
         let meta = meta.await.unwrap_or(Err(Unusable::TimedOut))?;
-        Ok(self.admit(name, meta))
+        self.admit(name, meta, mark).ok_or(Unusable::NotFound)
     }
 
     /// The stream of that name, to append to or to change.
@@ -223,34 +225,36 @@ impl Vault {
         }
         let env = &self.context.env;
         let (id, created) = (env.stream_id(), env.clock.now());
-        let meta =
+        let mut meta =
             StreamMeta { id, created, settings, begun: false, trimmed: false, deleting: false, owner: None };
+        let mark = self.context.mark();
         let container = self.context.prefix.container(name);
         let metadata = meta.to_metadata();
         let created =
             until_definite(env, || self.context.storage.create_container(&container, &metadata)).await;
         match created {
-            Ok(()) => {
-                // A successor that has listed the streams already would not know this one.
-                let reign = self.context.reign.borrow().clone().ok_or(AdminError::LeadLost)?;
-                if !reign.in_force(&self.context.storage, env, None).await.map_err(Unusable::from)? {
-                    return Err(AdminError::LeadLost);
-                }
-                let stream = self.admit(name, meta);
-                self.context.count_change();
-                tracing::info!(stream = %name, "stream created");
-                Ok((Created::New, stream))
-            }
+            Ok(()) => {}
             // Another request was first, or ours was carried out although its answer got lost.
             Err(StorageError::AlreadyExists) => {
                 let found = meta::read(&self.context, &container).await?;
-                let created = if found.id == meta.id { Created::New } else { Created::Existing };
-                let stream = self.admit(name, found);
-                confirm(&stream, &wanted).map(|()| (created, stream))
+                if found.id != meta.id {
+                    let stream = self.admit(name, found, mark).ok_or(AdminError::StillDeleting)?;
+                    return confirm(&stream, &wanted).map(|()| (Created::Existing, stream));
+                }
+                meta = found;
             }
-            Err(StorageError::LeaseHeld) => Err(AdminError::StillDeleting),
-            Err(error) => Err(Unusable::Storage(error).into()),
+            Err(StorageError::LeaseHeld) => return Err(AdminError::StillDeleting),
+            Err(error) => return Err(Unusable::Storage(error).into()),
         }
+        // A successor that has listed the streams already would not know this one.
+        let reign = self.context.reign.borrow().clone().ok_or(AdminError::LeadLost)?;
+        if !reign.in_force(&self.context.storage, env, None).await.map_err(Unusable::from)? {
+            return Err(AdminError::LeadLost);
+        }
+        let stream = self.admit(name, meta, mark).ok_or(AdminError::StillDeleting)?;
+        self.context.count_change();
+        tracing::info!(stream = %name, "stream created");
+        Ok((Created::New, stream))
     }
 
     /// Changes the settings that are given.
@@ -358,18 +362,24 @@ impl Vault {
         stream.set_deleted();
         let mut streams = self.write();
         if streams.get(stream.name()).is_some_and(|known| Arc::ptr_eq(known, stream)) {
+            // Before it is gone from here: whoever misses it finds it there.
+            self.context.let_go(stream.meta().id);
             streams.remove(stream.name());
         }
     }
 
-    fn admit(&self, name: &StreamName, meta: StreamMeta) -> Arc<Stream> {
+    /// Takes in a stream that a look at storage, begun at `mark`, has found. `None` where it was let go of meanwhile.
+    fn admit(&self, name: &StreamName, meta: StreamMeta, mark: Mark) -> Option<Arc<Stream>> {
         let mut streams = self.write();
         if let Some(stream) = streams.get(name) {
-            return Arc::clone(stream);
+            return Some(Arc::clone(stream));
+        }
+        if !self.context.take_in(meta.id, mark) {
+            return None;
         }
         let stream = Stream::new(Arc::clone(&self.context), name.clone(), meta);
         streams.insert(name.clone(), Arc::clone(&stream));
-        stream
+        Some(stream)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {

@@ -13,9 +13,11 @@
 mod service;
 mod travel;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +50,9 @@ struct Link {
     life: Life,
     /// For its clock alone.
     env: Env,
+    /// Leases that were taken by requests without an answer. The Azure backend takes such a lease by naming the id that it
+    /// had proposed.
+    unsure: Arc<Mutex<HashMap<LeaseTarget, LeaseId>>>,
 }
 
 impl Debug for Link {
@@ -58,7 +63,12 @@ impl Debug for Link {
 
 impl Link {
     fn new(service: &Arc<Service>, life: &Life) -> Self {
-        Self { service: Arc::clone(service), life: life.clone(), env: life.env_from(0) }
+        Self {
+            service: Arc::clone(service),
+            life: life.clone(),
+            env: life.env_from(0),
+            unsure: Arc::default(),
+        }
     }
 
     async fn send<T: Debug + Send + 'static>(
@@ -329,11 +339,35 @@ impl Storage for Link {
     }
 
     async fn acquire_lease(&self, target: &LeaseTarget, duration: Duration) -> Result<LeaseId, StorageError> {
-        let target = target.clone();
-        self.simply(Operation::AcquireLease, format!("{target:?}"), move |memory| {
-            async move { memory.acquire_lease(&target, duration).await }.boxed()
-        })
-        .await
+        let about = format!("{target:?}");
+        let heard = Arc::new(AtomicBool::new(false));
+        let (target, unsure, was_heard) = (target.clone(), Arc::clone(&self.unsure), Arc::clone(&heard));
+        let wanted = target.clone();
+        let taken = self.simply(Operation::AcquireLease, about, move |memory| {
+            async move {
+                let before = unsure.lock().expect("nobody panics").get(&wanted).cloned();
+                let taken = match (memory.acquire_lease(&wanted, duration).await, before) {
+                    (Err(StorageError::LeaseHeld), Some(before)) => {
+                        let renewed = memory.renew_lease(&wanted, &before).await;
+                        renewed.map(|()| before).map_err(|_| StorageError::LeaseHeld)
+                    }
+                    (taken, _) => taken,
+                };
+                if let Ok(lease) = &taken
+                    && !was_heard.load(Ordering::Relaxed)
+                {
+                    unsure.lock().expect("nobody panics").insert(wanted, lease.clone());
+                }
+                taken
+            }
+            .boxed()
+        });
+        let taken = taken.await;
+        if taken.is_ok() {
+            heard.store(true, Ordering::Relaxed);
+            self.unsure.lock().expect("nobody panics").remove(&target);
+        }
+        taken
     }
 
     async fn renew_lease(&self, target: &LeaseTarget, lease: &LeaseId) -> Result<(), StorageError> {

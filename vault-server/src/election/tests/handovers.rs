@@ -42,6 +42,27 @@ async fn a_server_that_begins_where_a_leader_died_is_ready_when_it_leads_itself(
     b.end().await;
 }
 
+/// A legal hold on `leader` does that.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_gets_no_term_serves_reads_all_the_same() {
+    let place = Place::new(1);
+    let a = place.start("a");
+    a.leads().await;
+    a.create("orders").await;
+    a.append("orders", "a").await;
+    a.end().await;
+    let b = place.start("b");
+    let held = StorageError::Refused("a legal hold".to_owned());
+    b.faulty.on(Operation::SetSequenceNumber).always().then(Fault::Fail(held));
+    let mut standing = b.standing.clone();
+    let listed = standing.wait_for(|standing| standing.listed);
+    place.env.timeout(PATIENCE, listed).await.unwrap().unwrap();
+    let orders = b.vault.readable(&b.name("orders")).await.unwrap();
+    assert_eq!(labels(&orders).await.len(), 1);
+    assert_eq!(b.term(), None);
+    b.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_orderly_end_hands_over_within_a_second_and_stores_what_was_accepted() {
     let place = Place::new(1);

@@ -336,6 +336,33 @@ async fn a_stream_whose_container_is_restored_goes_on() {
     assert_eq!(b.vault.list("orders", None, 1).0[0].meta().id, before.id);
 }
 
+/// As `az storage container restore` brings it back: with the fence of the term that goes on.
+#[tokio::test(start_paused = true)]
+async fn what_was_on_its_way_to_a_deleted_stream_does_no_harm_when_its_container_is_restored() {
+    let (place, a, b) = with_orders(1).await;
+    let (name, before) = (container("orders"), a.stream("orders").meta());
+    let late = Hold::new();
+    a.faulty.on(Operation::PutPages).blob("orders").then(Fault::Hold(late.clone()));
+    let stream = a.stream("orders");
+    let unknown = tokio::spawn(async move { append(&stream, "late", 10).await });
+    late.arrived(1).await;
+    let metadata = place.memory.container_metadata(&name).await.unwrap();
+    let kept = place.copy_of(&name).await;
+    a.vault.delete(&a.name("orders")).await.unwrap();
+    assert!(unknown.await.unwrap().is_err());
+    place.memory.create_container(&name, &metadata).await.unwrap();
+    place.put_back(kept).await;
+    place.rest(LIST_EVERY + 10 * SECOND).await;
+    assert_eq!(a.stream("orders").meta().id, before.id);
+    assert!(b.lists("orders"), "followers are told of it");
+    assert_eq!(a.append("orders", "after").await, 1);
+    late.release().await;
+    a.end().await;
+    b.leads().await;
+    let stored: Vec<_> = labels(&b.stream("orders")).await.into_iter().map(|(_, label)| label).collect();
+    assert_eq!(stored, ["a", "after"]);
+}
+
 /// What stands under the name now is not what the caller means, nor what the old one's owner wanted gone.
 #[tokio::test(start_paused = true)]
 async fn a_deletion_spares_a_stream_made_anew() {

@@ -218,3 +218,35 @@ async fn a_deposed_leader_neither_deletes_nor_says_that_it_has_created() {
     assert!(creating.await.unwrap().is_err());
     assert_eq!(b.append("orders", "c").await, 2);
 }
+
+/// Its first request is carried out when the other leads, and the second one finds what it made.
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_whose_request_arrives_late_and_is_sent_again() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    let (first, second) = (Hold::new(), Hold::new());
+    a.faulty.on(Operation::CreateContainer).then(Fault::LostAndHeld(first.clone()));
+    a.faulty.on(Operation::CreateContainer).then(Fault::Hold(second.clone()));
+    let (vault, name) = (a.vault.clone(), a.name("later"));
+    let creating =
+        tokio::spawn(async move { vault.create(&name, SettingsPatch::default()).await.map(|_| ()) });
+    first.arrived(1).await;
+    second.arrived(1).await;
+    for operation in [Operation::RewritePage, Operation::RenewLease, Operation::ReleaseLease] {
+        a.faulty.on(operation).always().then(Fault::Hold(Hold::new()));
+    }
+    b.leads().await;
+    first.release().await;
+    second.release().await;
+    assert!(creating.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn followers_list_a_stream_whose_creation_was_answered_the_second_time() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    a.faulty.on(Operation::CreateContainer).then(Fault::AppliedButLost);
+    a.create("orders").await;
+    place.rest(SECOND).await;
+    assert!(b.lists("orders"));
+}

@@ -99,6 +99,7 @@ impl Stream {
             // Deleted and made anew behind the vault's back. What was there is gone, and so is what is known of it.
             tracing::warn!(stream = %self.name, id = %meta.id, "the stream was made anew");
             self.context.blocks.forget(before);
+            self.context.let_go(before);
             self.context.count_change();
         }
         let StreamMeta { begun, trimmed, settings, .. } = meta;

@@ -23,6 +23,7 @@ impl Vault {
     /// Looks which containers there are: takes in new ones and what owners have changed, and lets go or holds back the
     /// streams whose containers are gone.
     pub(crate) async fn refresh(&self, absent: Absent) -> Result<(), StorageError> {
+        let mark = self.context.mark();
         let known: Vec<_> =
             self.read().values().map(|stream| (Arc::clone(stream), stream.meta_read())).collect();
         let Listed { streams: mut found, mut twice } = self.look().await?;
@@ -44,7 +45,13 @@ impl Vault {
             .collect();
         found.retain(|_, meta| !deleted.contains(&meta.id));
         for (name, meta) in found {
-            self.admit(&name, meta).set_twice(twice.remove(&name));
+            let is_new = !self.read().contains_key(&name);
+            let Some(stream) = self.admit(&name, meta, mark) else { continue };
+            stream.set_twice(twice.remove(&name));
+            if is_new && absent == Absent::IsMissing {
+                // Followers list no container that somebody else has made before they are told to.
+                self.context.count_change();
+            }
         }
         Ok(())
     }
