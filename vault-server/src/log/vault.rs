@@ -362,7 +362,6 @@ impl Vault {
         stream.set_deleted();
         let mut streams = self.write();
         if streams.get(stream.name()).is_some_and(|known| Arc::ptr_eq(known, stream)) {
-            // Before it is gone from here: whoever misses it finds it there.
             self.context.let_go(stream.meta().id);
             streams.remove(stream.name());
         }
