@@ -31,6 +31,8 @@ from array import array
 
 PAGE, BLOCK, MAX_SEGMENT = 512, 4 << 20, 1 << 40
 MAX_48 = (1 << 48) - 1
+# The sequence number of a segment that nobody has claimed yet, above every term.
+UNUSED = (1 << 53) - 1
 CODECS = (0, 1, 2)  # none, lz4, zstd
 KINDS = {1: "messages", 2: "snapshot", 3: "filler", 4: "seal", 5: "commit"}
 HEADER = struct.Struct("<4sBBB9s16sQIIIIQQQQQ24sII")
@@ -125,6 +127,7 @@ def decode_header(data):
         and (kind == "messages") == (h["record_count"] > 0)
         and h["base_offset"] + h["record_count"] <= MAX_48
         and h["first_timestamp"] <= h["last_timestamp"] <= MAX_48
+        and h["fence"] < UNUSED
         and (kind == "messages" or h["first_timestamp"] == h["last_timestamp"])
         and (payload > 0) == (kind in ("messages", "snapshot"))
         and total == {"filler": to_block_end, "seal": PAGE, "commit": PAGE}.get(kind, padded)

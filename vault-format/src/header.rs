@@ -243,6 +243,7 @@ impl Header {
             }
         }
         ensure((self.kind == Kind::Messages) == (self.record_count > 0), "only messages are counted")?;
+        ensure(self.fence < Term::UNUSED, "the fence is above every term")?;
         ensure(self.base_offset.0 <= MAX_OFFSET, "the base offset is too high")?;
         ensure(self.next_offset().0 <= MAX_OFFSET, "the next offset is too high")?;
         ensure(self.first_timestamp <= self.last_timestamp, "time runs backwards")?;

@@ -100,7 +100,8 @@ impl LeaderPage {
         if page[4] != VERSION {
             return Err(InvalidLeaderPage::TooNew(page[4]));
         }
-        if page[5] & !(LEADING | DELETING) != 0 {
+        let term = Term(number(8));
+        if page[5] & !(LEADING | DELETING) != 0 || term >= Term::UNUSED {
             return Err(InvalidLeaderPage::Damaged);
         }
         let state = if page[5] & LEADING != 0 { LeaderState::Leading } else { LeaderState::Free };
@@ -112,6 +113,6 @@ impl LeaderPage {
         let endpoint = str::from_utf8(&page[ENDPOINT_AT..ENDPOINT_AT + length])
             .map_err(|_| InvalidLeaderPage::Damaged)?
             .to_owned();
-        Ok(Self { state, term: Term(number(8)), beat: number(16), changes: number(24), deleting, endpoint })
+        Ok(Self { state, term, beat: number(16), changes: number(24), deleting, endpoint })
     }
 }

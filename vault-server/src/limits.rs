@@ -197,6 +197,9 @@ pub const BEAT_AGAIN: Duration = Duration::from_millis(100);
 /// How often a follower looks whether the leader lives.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How soon it looks at the earliest where the leader has turned away, or not answered, what was handed on to it.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long a leader may show no life before a follower takes its place, unless storage is slow.
 pub const STALE_AFTER: Duration = Duration::from_secs(4);
 
@@ -245,6 +248,7 @@ const _: () = assert!(
     RENEW_EVERY.as_millis() + RENEW_AGAIN.as_millis() + AZURE_SMALL_REQUEST_TIME.as_millis()
         < LEASE.as_millis() - LEASE_MARGIN.as_millis()
 );
+const _: () = assert!(LOOK_AGAIN.as_millis() < LOOK_EVERY.as_millis());
 /// A follower takes over before the lease would run out.
 const _: () = assert!(STALE_AFTER.as_millis() + LOOK_EVERY.as_millis() < LEASE.as_millis());
 const _: () = assert!(RETRY_FIRST_MS < RETRY_LONGEST_MS);

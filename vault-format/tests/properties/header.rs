@@ -55,7 +55,7 @@ prop_compose! {
             base_offset: Offset(base),
             first_timestamp: Timestamp(first),
             last_timestamp: Timestamp(if kind == Kind::Messages { last } else { first }),
-            fence: Term(numbers.0),
+            fence: Term(numbers.0 % Term::UNUSED.0),
             committed: Position(numbers.1.checked_rem(position.0 + 1).unwrap_or(0)),
             payload_crc: numbers.2,
         }
@@ -184,6 +184,8 @@ fn hostile_numbers_are_malformed() {
         (64, u64::MAX),
         (72, u64::MAX),
         (72, MAX_TIMESTAMP_MS + 1),
+        (80, u64::MAX),
+        (80, Term::UNUSED.0),
         (88, 1025),
     ] {
         let mut hostile = bytes.clone();

@@ -8,7 +8,7 @@ use vault_format::limits::{LEADER_PAGE_BYTES, MAX_ENDPOINT_BYTES};
 prop_compose! {
     fn pages()(
         leading in any::<bool>(),
-        term in any::<u64>(),
+        term in 0..Term::UNUSED.0,
         deleting in any::<bool>(),
         beat in any::<u64>(),
         changes in any::<u64>(),
@@ -69,4 +69,22 @@ fn a_blank_page_and_a_later_version_are_told_apart_from_damage() {
     let checksum = crc32c::crc32c(&bytes[..LEADER_PAGE_BYTES - 4]).to_le_bytes();
     bytes[LEADER_PAGE_BYTES - 4..].copy_from_slice(&checksum);
     assert_eq!(LeaderPage::decode(&bytes), Err(InvalidLeaderPage::TooNew(2)));
+}
+
+/// No leader has had it, and the next one could not rise above it.
+#[test]
+fn a_page_whose_term_is_above_every_term_says_nothing() {
+    let page = |term| LeaderPage {
+        state: LeaderState::Leading,
+        term,
+        beat: 1,
+        changes: 0,
+        deleting: false,
+        endpoint: String::new(),
+    };
+    let last = page(Term(Term::UNUSED.0 - 1));
+    assert_eq!(LeaderPage::decode(&last.encode()), Ok(last));
+    for above in [Term::UNUSED, Term(u64::MAX)] {
+        assert_eq!(LeaderPage::decode(&page(above).encode()), Err(InvalidLeaderPage::Damaged), "{above}");
+    }
 }

@@ -11,7 +11,7 @@ use super::Seat;
 use super::joining::{Conflict, JoinError};
 use super::standing::Leader;
 use super::watch::{Advice, Look, Watch};
-use crate::limits::{BLIND_AFTER, LEADER_BYTES, LEASE, LOOK_EVERY};
+use crate::limits::{BLIND_AFTER, LEADER_BYTES, LEASE, LOOK_AGAIN, LOOK_EVERY};
 use crate::log::retry::Backoff;
 use crate::log::vault::Absent;
 use crate::storage::{LeaseId, StorageError};
@@ -90,7 +90,17 @@ impl Seat {
                     }
                 }
             }
-            self.env().clock.sleep(LOOK_EVERY).await;
+            self.rest_before_next_look().await;
+        }
+    }
+
+    /// Rests as long as the leader is not doubted, and a while where it is: one that ends in order is replaced sooner.
+    async fn rest_before_next_look(&self) {
+        let clock = &self.env().clock;
+        clock.sleep(LOOK_AGAIN).await;
+        tokio::select! {
+            () = clock.sleep(LOOK_EVERY - LOOK_AGAIN) => {}
+            () = self.context().doubts.notified() => {}
         }
     }
 

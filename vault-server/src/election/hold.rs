@@ -135,7 +135,14 @@ impl Seat {
             let before = until_definite(self.env(), read).await?;
             let seen = Term(self.seen.load(Ordering::Relaxed));
             let (now, by_chance) = (self.env().clock.now(), self.by_chance());
-            let term = next_term(before.sequence_number, at_least.max(seen), now, by_chance);
+            let term =
+                next_term(before.sequence_number, at_least.max(seen), now, by_chance).ok_or_else(|| {
+                    let number = before.sequence_number;
+                    StorageError::Refused(format!(
+                        "no term is left above the number {number} of {}",
+                        self.blob
+                    ))
+                })?;
             match self.storage().set_sequence_number(&self.blob, term, &before.etag, Some(lease)).await {
                 Ok(()) => {
                     self.seen.fetch_max(term.0, Ordering::Relaxed);

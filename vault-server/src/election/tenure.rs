@@ -63,9 +63,12 @@ impl Tenure {
 ///
 /// Where the blob was put back as it was before, or made anew, higher terms may have been given out: they are often
 /// ahead of the clock. One that is lower than those is found out when a segment is claimed; one that is the same is
-/// not, and fences could not tell its two holders apart.
-pub(crate) fn next_term(number: Term, at_least: Term, now: Timestamp, by_chance: u16) -> Term {
-    Term((number.0.max(at_least.0) + 1).max(now.0 / 1_000) + u64::from(by_chance))
+/// not, and fences could not tell its two holders apart. `None` where there is none any more: only somebody who sets the
+/// blob's number by hand gets there.
+pub(crate) fn next_term(number: Term, at_least: Term, now: Timestamp, by_chance: u16) -> Option<Term> {
+    let least = number.max(at_least).0.checked_add(1)?.max(now.0 / 1_000);
+    let term = Term(least.checked_add(u64::from(by_chance))?);
+    (term < Term::UNUSED).then_some(term)
 }
 
 #[cfg(test)]
@@ -94,12 +97,23 @@ mod tests {
     #[test]
     fn terms_rise_whatever_was_restored_and_whatever_the_clock_says() {
         let at = |seconds: u64| Timestamp(seconds * 1_000);
-        let next = |number, at_least, now| next_term(Term(number), Term(at_least), now, 0);
+        let next =
+            |number, at_least, now| next_term(Term(number), Term(at_least), now, 0).expect("there are more");
         assert_eq!(next(0, 0, at(1_700_000_000)), Term(1_700_000_000));
         assert_eq!(next(1_700_000_000, 0, at(1_700_000_000)), Term(1_700_000_001));
         assert_eq!(next(1_700_000_005, 0, at(5)), Term(1_700_000_006));
         assert_eq!(next(3, 1_800_000_000, at(1_700_000_000)), Term(1_800_000_001));
-        assert_eq!(next_term(Term(7), Term(0), at(1), 30), Term(38));
-        assert_eq!(next_term(Term(7), Term(0), at(100), 30), Term(130));
+        assert_eq!(next_term(Term(7), Term(0), at(1), 30), Some(Term(38)));
+        assert_eq!(next_term(Term(7), Term(0), at(100), 30), Some(Term(130)));
+    }
+
+    #[test]
+    fn no_term_reaches_the_number_of_a_segment_that_nobody_has_claimed() {
+        let last = Term(Term::UNUSED.0 - 1);
+        let next = |number: u64| next_term(Term(number), Term(0), Timestamp(0), 0);
+        assert_eq!(next(last.0 - 1), Some(last));
+        assert_eq!([next(last.0), next(Term::UNUSED.0), next(u64::MAX)], [None; 3]);
+        assert_eq!(next_term(Term(0), last, Timestamp(0), 0), None);
+        assert_eq!(next_term(Term(last.0 - 1), Term(0), Timestamp(0), 1), None);
     }
 }

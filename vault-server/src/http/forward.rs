@@ -75,7 +75,9 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
         Ok(Place::Leader(leader)) => {
             let (parts, body) = request.into_parts();
             let (headers, body) = (parts.headers.clone(), SharedBody::new(body));
-            match relay(&app, &leader, parts, Some(body.stream())).await {
+            let relayed = relay(&app, &leader, parts, Some(body.stream())).await;
+            doubt(&app, &relayed);
+            match relayed {
                 Ok(response) => response,
                 Err(problem) => {
                     drain(&app, &headers, &mut *body.0.lock().await).await;
@@ -98,6 +100,7 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
                 // Carried out here it is answered at once.
                 () = app.stopping.cancelled() => Err(silent(false, "this server is ending")),
             };
+            doubt(&app, &relayed);
             match relayed {
                 // What no longer leads, or cannot read now, says so: the other server may do better.
                 Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => response,
@@ -118,6 +121,13 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request, next:
             drain(&app, &parts.headers, &mut body).await;
             problem.into_response()
         }
+    }
+}
+
+/// Has it looked up soon whether the leader still leads, unless it has carried the request out or refused it for a reason.
+fn doubt(app: &App, relayed: &Result<Response, Problem>) {
+    if relayed.as_ref().map_or(true, |response| response.status() == StatusCode::SERVICE_UNAVAILABLE) {
+        app.vault.doubt_leader();
     }
 }
 

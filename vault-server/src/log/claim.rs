@@ -19,9 +19,9 @@
 //!   deleted since was not there any more, or the term was not in force. Nobody writes to such a segment, so that its state
 //!   changes by claims and deletions alone.
 
-use vault_format::ids::Term;
+use vault_format::ids::{Position, Term};
 
-use crate::log::recover::RecoverError;
+use crate::log::recover::{RecoverError, corrupt};
 use crate::log::reign::{Reign, ReignEnd};
 use crate::log::retry::{Backoff, until_definite};
 use crate::log::store::{Segment, Store};
@@ -60,6 +60,11 @@ pub(crate) async fn raise(store: &Store, reign: &Reign, segment: &Segment) -> Re
     match raised {
         Ok(term) if term == reign.term => Ok(Raised::Claimed),
         Ok(Term::UNUSED) => Ok(Raised::Unused),
+        // No leader has set it. To rise above it is impossible, and the other streams are not to suffer.
+        Ok(number) if number > Term::UNUSED => {
+            let detail = format!("its sequence number {number} is above every term");
+            Err(corrupt(segment, Position::ZERO, detail).into())
+        }
         Ok(higher) => Err(RecoverError::Reign(ReignEnd::Outrun(Some(higher)))),
         Err(error) => Err(refused(store, reign, error).await),
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use vault_format::ids::{StreamId, Term};
 use vault_format::names::Prefix;
@@ -72,6 +72,8 @@ pub(crate) struct Context {
     let_go: Mutex<LetGo>,
     /// How many of the changes the leader's page shows; `None` where nobody keeps that page.
     pub(crate) announced: watch::Sender<Option<u64>>,
+    /// Wakes the one who looks for the leader: a request was handed on to it in vain.
+    pub(crate) doubts: Notify,
     /// Who wants the containers to be listed now.
     pub(crate) listings: AskedListings,
     /// Every stream's task, awaited at the end.
@@ -108,6 +110,7 @@ impl Context {
             deletions: AtomicUsize::new(0),
             let_go: Mutex::default(),
             announced: watch::Sender::new(None),
+            doubts: Notify::new(),
             listings: AskedListings::default(),
             tasks: TaskTracker::new(),
             metrics: Arc::default(),

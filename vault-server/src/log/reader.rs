@@ -233,8 +233,8 @@ impl Reader {
     /// Brings the whole block at a cursor into the cache.
     pub(crate) async fn read_ahead(&self, segment: Offset, chain: Chain) {
         let tail = self.tail();
-        if tail.segment == segment && tail.chain.position < block_end(chain.position) {
-            // The block still grows, so it would not be kept.
+        if (tail.segment, tail.chain.position) < (segment, block_end(chain.position)) {
+            // The block still grows. Kept as it is now, it would be taken for a damaged one later.
             return;
         }
         // Whoever reads there next meets the same error and reports it.
@@ -374,7 +374,7 @@ impl Reader {
             for index in 0..u64::from(header.record_count) {
                 // Who reads the messages meets the same error and reports it.
                 let Ok(record) = Record::take(&mut payload) else { return Ok(None) };
-                if header.first_timestamp.0 + record.timestamp_delta >= time.0 {
+                if header.first_timestamp.0.saturating_add(record.timestamp_delta) >= time.0 {
                     return Ok(Some(Offset(header.base_offset.0 + index)));
                 }
             }

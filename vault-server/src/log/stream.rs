@@ -142,6 +142,9 @@ pub struct Stream {
     queue: Arc<Semaphore>,
     state: watch::Sender<State>,
     command: watch::Sender<Command>,
+    /// Held by the one who reads or writes what the container says until `meta` shows it: what another one has read or
+    /// written meanwhile would be taken for older than it is.
+    syncing: tokio::sync::Mutex<()>,
     /// Held by the one who looks for the tail as a follower.
     locating: tokio::sync::Mutex<()>,
     /// Somebody wanted it deleted, whatever came of it.
@@ -171,6 +174,7 @@ impl Stream {
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
             command: watch::Sender::new(Command::Run),
+            syncing: tokio::sync::Mutex::default(),
             locating: tokio::sync::Mutex::default(),
             deletion_tried: AtomicBool::new(false),
             container_gone: AtomicBool::new(false),
@@ -436,6 +440,8 @@ impl Stream {
     /// Allows the stream to be opened under a new reign.
     pub(crate) fn begin_reign(&self) {
         self.command.send_replace(Command::Run);
+        // Seen in a term that is over: one that is there again needs no other term than this.
+        self.container_gone.store(false, Ordering::Release);
         self.end_reign();
     }
 
@@ -557,15 +563,15 @@ impl Stream {
         }
     }
 
-    /// Ends when the stream is no longer open like this.
+    /// Ends when the stream is no longer open like this, or its tail does not move any more.
     pub(crate) async fn until_closed(&self, open: &OpenStream) {
         // It may have been opened anew before anybody looked.
-        let is_other = |state: &State| match state {
-            State::Open(now) | State::Following(now) => !std::ptr::eq(&**now, open),
+        let is_over = |state: &State| match state {
+            State::Open(now) | State::Following(now) => !std::ptr::eq(&**now, open) || open.fault().is_some(),
             State::Closed | State::Opening { .. } | State::Faulted(_) | State::Deleted => true,
         };
         // The sender lives as long as the stream.
-        let _ = self.state.subscribe().wait_for(is_other).await;
+        let _ = self.state.subscribe().wait_for(is_over).await;
     }
 
     /// How long a request waits for storage.
@@ -594,11 +600,14 @@ impl Stream {
     /// Holds back what was opened like this. It says nothing of what has been opened anew since.
     pub(crate) fn record_in(&self, open: &OpenStream, fault: StreamFault) {
         tracing::error!(stream = %self.name, code = fault.code(), %fault, "the stream is held back");
-        let is_current = self.state.send_if_modified(|state| {
+        let mut is_led = false;
+        self.state.send_if_modified(|state| {
             *open.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-            matches!(state, State::Open(now) | State::Following(now) if std::ptr::eq(&**now, open))
+            is_led = matches!(state, State::Open(now) if std::ptr::eq(&**now, open));
+            is_led || matches!(state, State::Following(now) if std::ptr::eq(&**now, open))
         });
-        if is_current {
+        // Who follows has no writer. A command to halt would keep the stream from being opened in the term that begins.
+        if is_led {
             self.end(Command::Halt);
         }
     }

@@ -275,22 +275,23 @@ impl Vault {
         settings.apply_to(&stream.meta().settings).check()?;
         let (vault, changed) = (self.clone(), Arc::clone(&stream));
         self.to_the_end(async move {
-            let container = vault.context.prefix.container(changed.name());
             let change = |meta: &mut StreamMeta| {
                 // What storage says counts: somebody may have taken the stream over a moment ago.
                 if meta.owner.is_none() {
                     meta.settings = settings.apply_to(&meta.settings);
                 }
             };
-            let meta = meta::update(&vault.context, &container, changed.meta().id, change)
-                .await
-                .map_err(Unusable::from)?;
-            changed.set_meta(meta.clone());
+            let meta = changed.update_meta(change).await.map_err(Unusable::from)?;
             vault.context.count_change();
             unowned(meta.owner)
         })
         .await?;
         Ok(stream)
+    }
+
+    /// The leader has turned a request away, or not answered it: who follows looks soon what has become of it.
+    pub(crate) fn doubt_leader(&self) {
+        self.context.doubts.notify_one();
     }
 
     /// Carries a change out to its end although its caller may go away, and waits for it as long as a request may.

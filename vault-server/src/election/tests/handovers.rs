@@ -1,6 +1,7 @@
 //! When the leadership passes on, and when it does not.
 
 use super::*;
+use crate::limits::{LOOK_AGAIN, LOOK_EVERY};
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_dies_is_replaced_when_it_was_silent_for_four_seconds() {
@@ -78,6 +79,25 @@ async fn an_orderly_end_hands_over_within_a_second_and_stores_what_was_accepted(
     assert_eq!(b.append("orders", "c").await, 2);
     assert!(place.env.clock.monotonic() - ended < SECOND);
     b.end().await;
+}
+
+/// Whoever is turned away while the lead is handed over does not wait for the next look.
+#[tokio::test(start_paused = true)]
+async fn a_follower_whose_leader_is_doubted_looks_sooner() {
+    // Ended at different times between two looks.
+    for n in 0..10 {
+        let place = Place::new(1);
+        let (a, b) = place.pair().await;
+        a.create("orders").await;
+        place.rest(LOOK_EVERY * n / 10).await;
+        a.end().await;
+        let ended = place.env.clock.monotonic();
+        b.vault.doubt_leader();
+        b.leads().await;
+        let took = place.env.clock.monotonic() - ended;
+        assert!(took <= LOOK_AGAIN, "{took:?} after {n} tenths");
+        b.end().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

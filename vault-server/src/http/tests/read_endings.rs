@@ -190,6 +190,22 @@ async fn a_stream_that_breaks_is_told_once_and_not_for_everybody() {
     assert_eq!((said.count("ERROR"), said.count("WARN")), (1, 1), "{}", said.text());
 }
 
+/// Lines have no signs of life with which the end could come.
+#[tokio::test(start_paused = true)]
+async fn who_follows_in_lines_is_told_as_soon_as_the_stream_breaks() {
+    let server = on_runtime_clock(Access::for_everybody).await;
+    server.append("first").await;
+    let mut lines = server.follow("follow=true", LINES, &[]).await;
+    assert_eq!(lines.line().await.unwrap()["value"], "first");
+    let breaking = async {
+        // By then it waits at the tip.
+        sleep(Duration::from_secs(1)).await;
+        server.spoil();
+    };
+    let (why, ()) = tokio::join!(lines.breaks_off(), breaking);
+    assert!(why.contains("a test says so"), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_again_where_nobody_is_asked() {
     let server = on_runtime_clock(Access::for_everybody).await;

@@ -71,6 +71,12 @@ impl Coming {
         }
     }
 
+    /// Why the body breaks off instead of going on.
+    pub(super) async fn breaks_off(&mut self) -> String {
+        let frame = timeout(SOON, self.body.frame()).await.expect("something comes");
+        frame.expect("it does not end in order").unwrap_err().to_string()
+    }
+
     pub(super) async fn line(&mut self) -> Option<Value> {
         Some(serde_json::from_str(&self.until("\n").await?).unwrap())
     }

@@ -118,8 +118,12 @@ impl Stream {
 
     /// The stream as its container says: what stands in storage counts, since another leader may have changed it.
     async fn store(&self) -> Result<(Store, StreamMeta), Unusable> {
-        let meta = meta::read(&self.context, &self.container).await?;
-        self.set_meta(meta.clone());
+        let meta = {
+            let _one = self.syncing.lock().await;
+            let meta = meta::read(&self.context, &self.container).await?;
+            self.set_meta(meta.clone());
+            meta
+        };
         let (storage, env) = (Arc::clone(&self.context.storage), self.context.env.clone());
         let (container, metrics) = (self.container.clone(), Arc::clone(&self.metrics));
         Ok((Store { storage, env, container, id: meta.id, metrics }, meta))
@@ -210,22 +214,29 @@ impl Stream {
         (Arc::new(open), writer)
     }
 
+    /// Changes what the container says, for as long as this server leads, and then what is known of it here.
+    pub(crate) async fn update_meta(
+        &self,
+        change: impl Fn(&mut StreamMeta),
+    ) -> Result<StreamMeta, StorageError> {
+        // Two at a time would wait for each other's lease as well. But the answers that they end with may come the other
+        // way round: the older settings would be in force.
+        let _one = self.syncing.lock().await;
+        let meta = meta::update(&self.context, &self.container, self.meta().id, change).await?;
+        self.set_meta(meta.clone());
+        Ok(meta)
+    }
+
     /// Puts on record that retention deletes segments of the stream.
     async fn trim(&self) -> Result<(), StorageError> {
         if self.meta().trimmed {
             return Ok(());
         }
-        let meta =
-            meta::update(&self.context, &self.container, self.meta().id, |meta| meta.trimmed = true).await?;
-        self.set_meta(meta);
-        Ok(())
+        self.update_meta(|meta| meta.trimmed = true).await.map(|_| ())
     }
 
     /// Puts on record that the stream has a segment.
     async fn begin(&self) -> Result<(), StorageError> {
-        let meta =
-            meta::update(&self.context, &self.container, self.meta().id, |meta| meta.begun = true).await?;
-        self.set_meta(meta);
-        Ok(())
+        self.update_meta(|meta| meta.begun = true).await.map(|_| ())
     }
 }

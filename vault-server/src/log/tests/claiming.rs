@@ -132,3 +132,21 @@ async fn a_leader_that_writes_without_a_pause_does_not_hold_up_its_successors_cl
         written.await.unwrap();
     }
 }
+
+/// No leader has set it, so that no term is above it: the other streams go on.
+#[tokio::test(start_paused = true)]
+async fn a_segment_whose_number_is_above_every_term_is_the_fault_of_its_stream_alone() {
+    let leader = Server::first(1).await;
+    let (spoilt, other) = (leader.create("orders", 2).await, leader.create("others", 2).await);
+    for stream in [&spoilt, &other] {
+        append(stream, "a", 10).await.unwrap();
+    }
+    let segment = leader.segment(&spoilt, 0);
+    let above = Term(Term::UNUSED.0 + 1);
+    assert_eq!(leader.memory.raise_sequence_number(&segment, above).await, Ok(above));
+    let next = leader.successor().await;
+    let refused = append(&next.stream("orders"), "b", 10).await.unwrap_err();
+    assert!(refused.to_string().contains("above every term"), "{refused}");
+    assert_eq!(next.stream("orders").status().condition, Condition::Corrupt);
+    append(&next.stream("others"), "b", 10).await.unwrap();
+}

@@ -13,13 +13,13 @@ const ROUNDS: u64 = 3;
 
 /// What a producer was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     Stored(u64),
     Unknown,
     Refused,
 }
 
-fn told(answer: &Result<Appended, AppendError>) -> Told {
+pub(super) fn told(answer: &Result<Appended, AppendError>) -> Told {
     match answer {
         Ok(appended) => Told::Stored(appended.first_offset.0),
         Err(AppendError::Unknown(_)) => Told::Unknown,
@@ -28,7 +28,7 @@ fn told(answer: &Result<Appended, AppendError>) -> Told {
 }
 
 /// Every acknowledged message is there once at its offset, every refused one is not, no message is there twice.
-fn check(stored: &[(u64, String)], answers: &[(String, Told)]) {
+pub(super) fn check(stored: &[(u64, String)], answers: &[(String, Told)]) {
     for (index, (offset, _)) in stored.iter().enumerate() {
         assert_eq!(*offset, index as u64, "offsets have no gaps");
     }

@@ -184,3 +184,34 @@ async fn what_was_followed_is_led_by_the_next_term() {
     assert_eq!(labels(&follower.stream("orders")).await.len(), 2);
     assert_eq!(followed(&old, "orders").await.unwrap(), ["a", "b"], "and the one who led follows");
 }
+
+/// A read while the lead is taken over is still a follower's. What it comes upon must not keep the term from opening the
+/// stream.
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_comes_upon_damage_while_it_takes_over_leads_the_stream_all_the_same() {
+    let leader = Server::first(1).await;
+    let stream = leader.create("orders", 1).await;
+    for label in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        append(&stream, label, 700_000).await.unwrap();
+    }
+    // Not in the last segment, which is all that a new leader reads.
+    leader.spoil(&leader.segment(&stream, 0), 1_400_000, |bytes| bytes[0] ^= 1).await;
+    leader.stop(Command::Finish).await;
+    let next = leader.beside(2);
+    let theirs = next.vault.readable(&next.name("orders")).await.unwrap();
+    let listing = Hold::new();
+    next.faulty.on(Operation::ListContainers).then(Fault::Hold(listing.clone()));
+    let reading = async {
+        listing.arrived(1).await;
+        let error = labels_from(&theirs, 0).await.unwrap_err();
+        assert!(
+            matches!(error, ReadError::Unusable(Unusable::Fault(StreamFault::Corrupt { .. }))),
+            "{error}"
+        );
+        listing.release().await;
+    };
+    let ((), ()) = tokio::join!(next.lead(), reading);
+    assert_eq!(append(&theirs, "k", 10).await.unwrap().first_offset, Offset(10));
+    let error = labels_from(&theirs, 0).await.unwrap_err();
+    assert!(matches!(error, ReadError::Unusable(Unusable::Fault(StreamFault::Corrupt { .. }))), "{error}");
+}

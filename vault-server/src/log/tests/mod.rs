@@ -11,10 +11,12 @@ mod following;
 mod making;
 mod measured;
 mod producers;
+mod reading_ahead;
 mod retention;
 mod retention_races;
 mod retention_readers;
 mod scanning;
+mod steps;
 mod takeover;
 
 use std::sync::Arc;

@@ -8,12 +8,11 @@ use vault_format::record::{Stamp, stamped};
 use super::*;
 use crate::limits::EARLY_WAIT;
 use crate::log::error::Unusable;
-use crate::storage::StorageError;
 use crate::storage::faulty::{Chances, Fault, Hold, Pages};
 use crate::storage::operation::Operation;
 
 /// One message of `bytes` bytes, sent by a producer.
-fn sent(producer: &str, epoch: u64, sequence: u64, bytes: usize) -> Append {
+pub(super) fn sent(producer: &str, epoch: u64, sequence: u64, bytes: usize) -> Append {
     let append = append_of(&format!("{producer}/{epoch}/{sequence}"), bytes);
     let stamp = Stamp { producer: producer.as_bytes(), epoch, sequence, record_count: 1 };
     Append { records: stamped(&append.records, &stamp).into(), ..append }
@@ -272,68 +271,6 @@ async fn producers_are_known_across_blocks_and_segments() {
         assert_eq!(server.stream("orders").append(request, PATIENCE).await, Ok(first));
     }
     assert_eq!(labels(&server.stream("orders")).await.len(), 12);
-}
-
-/// Sends a request again and again until it is stored, by whoever leads. Every answer with success must be the same.
-async fn send_until_stored(server: &mut Server, append: &Append) -> Appended {
-    for _ in 0..20 {
-        let told = server.stream("orders").append(append.clone(), Duration::from_secs(3)).await;
-        match told {
-            Ok(appended) => return appended,
-            Err(AppendError::Unknown(_) | AppendError::Unusable(_)) => {
-                server.stop(Command::Halt).await;
-                *server = server.successor().await;
-            }
-            Err(other) => panic!("{other:?}"),
-        }
-    }
-    panic!("never stored")
-}
-
-/// Kills the server before, in the middle of or after a step, the `nth` of its kind, while a producer sends.
-async fn killed_at(operation: Operation, nth: u64, fault: Fault) {
-    let what = format!("{operation:?} {nth} {fault:?}");
-    let mut server = Server::first(3).await;
-    server.create("orders", 1).await;
-    server.faulty.on(operation).nth(nth).then(fault);
-    let mut answers = Vec::new();
-    for sequence in 0..5 {
-        let append = sent("p", 0, sequence, 1_900_000);
-        answers.push(send_until_stored(&mut server, &append).await);
-    }
-    for (sequence, answer) in (0..).zip(&answers) {
-        assert_eq!(answer.first_offset, Offset(sequence), "{what}");
-        let again = send_until_stored(&mut server, &sent("p", 0, sequence, 1_900_000)).await;
-        assert_eq!(again, *answer, "{what}");
-    }
-    let stored = labels(&server.stream("orders")).await;
-    let expected: Vec<_> = (0..5).map(|sequence| (sequence, format!("p/0/{sequence}"))).collect();
-    assert_eq!(stored, expected, "{what}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_producer_that_tries_again_is_exact_whichever_step_is_the_last() {
-    let steps = [
-        Operation::CreatePageBlob,
-        Operation::PutPages,
-        Operation::SetContainerMetadata,
-        Operation::RaiseSequenceNumber,
-        Operation::Properties,
-        Operation::ContainerMetadata,
-    ];
-    for operation in steps {
-        for nth in 1..=8 {
-            killed_at(operation, nth, Fault::Crash).await;
-            killed_at(operation, nth, Fault::AppliedButLost).await;
-            killed_at(operation, nth, Fault::Fail(StorageError::Unavailable("away".to_owned()))).await;
-        }
-    }
-    for nth in 1..=8 {
-        // All of it is stored, and nobody hears of it.
-        for pages in [Pages::First(usize::MAX), Pages::First(1), Pages::Random] {
-            killed_at(Operation::PutPages, nth, Fault::TearAndCrash(pages)).await;
-        }
-    }
 }
 
 /// Producers with requests in flight beside each other, through torn writes and crashes; each tries again in its order

@@ -122,3 +122,19 @@ async fn segments_of_a_container_that_is_gone_do_not_count_as_deleted() {
     leader.env.clock.sleep(Duration::from_secs(600)).await;
     assert_eq!(leader.vault.context.metrics.log.deleted_segments.get(), 0);
 }
+
+/// The lease is given back at once, and the answer comes late: the other change is carried out in between.
+#[tokio::test(start_paused = true)]
+async fn of_two_changes_the_one_that_storage_took_last_is_in_force() {
+    let leader = Arc::new(Server::first(1).await);
+    let stream = leader.create("orders", 1).await;
+    leader.faulty.on(Operation::ReleaseLease).then(Fault::LateAnswer(Duration::from_secs(5)));
+    let first = Arc::clone(&leader);
+    let first = tokio::spawn(async move { patch(&first, age(TEN_MINUTES)).await });
+    leader.env.clock.sleep(Duration::from_secs(1)).await;
+    patch(&leader, SettingsPatch { retention_seconds: Some(None), ..SettingsPatch::default() }).await;
+    first.await.unwrap();
+    assert_eq!(stream.meta().settings.retention_seconds, None);
+    // As whoever reads it in storage finds it.
+    assert_eq!(leader.successor().await.stream("orders").meta().settings.retention_seconds, None);
+}

@@ -28,7 +28,10 @@ impl Writer {
     pub(super) fn turn_away(&mut self, misfit: Misfit<AppendRequest>) {
         match misfit {
             Misfit::OffsetsExhausted(request) => request.answer(Err(AppendError::OffsetsExhausted)),
-            Misfit::NoRoom(request, max_bytes) => request.answer(Err(AppendError::StreamFull { max_bytes })),
+            // Whether what was sent before is stored, a successor may know better.
+            Misfit::NoRoom(request, max_bytes) => {
+                self.refuse_later(request, AppendError::StreamFull { max_bytes });
+            }
             Misfit::OtherOffset(request, next_offset) => {
                 self.refuse_later(request, AppendError::OffsetMismatch { next_offset });
             }

@@ -229,6 +229,12 @@ impl<S: Storage + ?Sized + 'static> Faulty<S> {
                 self.crash();
                 Err(crashed())
             }
+            Some(Fault::AppliedAndCrash) => {
+                // Crashed first here too: nothing that is sent meanwhile gets through.
+                self.crash();
+                let _unheard = request.await;
+                Err(crashed())
+            }
         }
     }
 }

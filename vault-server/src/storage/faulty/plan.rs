@@ -34,6 +34,8 @@ pub enum Fault {
     Full(Pages),
     /// It is not carried out, and the wrapper crashes: this request and all later ones fail.
     Crash,
+    /// It is carried out, and the wrapper crashes: its sender hears nothing of it, and all later requests fail.
+    AppliedAndCrash,
 }
 
 /// Which pages of a write are stored.

@@ -118,6 +118,19 @@ async fn a_torn_write_stores_the_named_pages_and_nothing_follows() {
 }
 
 #[tokio::test]
+async fn a_crash_comes_before_a_request_or_after_it() {
+    for (fault, pages) in [(Fault::Crash, 0), (Fault::AppliedAndCrash, PAGES)] {
+        let (memory, faulty, blob) = with_blob(0).await;
+        faulty.on(Operation::PutPages).then(fault);
+        assert!(is_unavailable(&put(&faulty, &blob).await) && faulty.has_crashed());
+        assert_eq!(stored(&memory, &blob).await.len(), pages);
+        faulty.heal();
+        assert!(is_unavailable(&faulty.clear_pages(&blob, 0..1 << 20, FENCE).await));
+        assert_eq!(stored(&memory, &blob).await.len(), pages);
+    }
+}
+
+#[tokio::test]
 async fn a_full_storage_takes_the_first_pages_only() {
     let (memory, faulty, blob) = with_blob(0).await;
     faulty.on(Operation::PutPages).then(Fault::Full(Pages::First(2)));
