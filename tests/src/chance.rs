@@ -58,6 +58,13 @@ impl Dice {
         self.below(1_000) < times
     }
 
+    /// Puts things in another order, each order as likely as any other.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, self.index(last + 1));
+        }
+    }
+
     /// Fills `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         fill(&mut self.0, bytes);

@@ -8,10 +8,12 @@ use vault_tests::idempotent::{self, Idempotent};
 use vault_tests::ledger::{self, Producer};
 use vault_tests::segments::segments;
 use vault_tests::server::{Server, Setup, temporary_directory};
-use vault_tests::wait::LONG;
+use vault_tests::wait::{LONG, StopAtEnd, until};
 
 const STREAM: &str = "load";
 const PRODUCERS: u64 = 4;
+/// So many messages may be stored before anybody is answered: each producer waits for one request of five at most.
+const UNANSWERED: u64 = 5 * PRODUCERS;
 const KILLS: u64 = 10;
 /// Small enough that crashes also meet roll-overs.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -25,12 +27,20 @@ fn under_load(server: &mut Server, producers: &mut [Producer], meanwhile: impl F
     let stop = AtomicBool::new(false);
     let address = server.address();
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
         for producer in producers.iter_mut() {
             scope.spawn(|| producer.run(&Client::new(address), STREAM, &stop));
         }
         meanwhile(server);
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// The offset behind the last message.
+fn tail(server: &Server) -> u64 {
+    let path = format!("/streams/{STREAM}");
+    until("the server says where the stream ends", LONG, || {
+        server.client().get(&path).json()["next_offset"].as_u64()
+    })
 }
 
 #[test]
@@ -44,12 +54,14 @@ fn ten_crashes_under_load_lose_nothing_that_was_acknowledged() {
     for round in 0..KILLS {
         let before: usize = producers.iter().map(Producer::acknowledged).sum();
         let pause = Duration::from_millis(50 + (seed >> round) % 400);
+        let begin = tail(&server);
         under_load(&mut server, &mut producers, |server| {
+            until("a request is acknowledged", LONG, || (tail(server) > begin + UNANSWERED).then_some(()));
             std::thread::sleep(pause);
             server.kill();
         });
         let after: usize = producers.iter().map(Producer::acknowledged).sum();
-        assert!(after > before, "nothing was acknowledged in the {pause:?} of round {round}");
+        assert!(after > before, "nothing was acknowledged in round {round}");
         server.restart();
     }
     ledger::check(&server.client().read_all(STREAM), &producers);
@@ -110,7 +122,10 @@ fn an_orderly_end_answers_readers_that_wait() {
     let waiting = std::thread::spawn(move || {
         reader.get(&format!("/streams/{STREAM}/messages?from=latest&wait=60")).expect(200).messages().len()
     });
-    std::thread::sleep(Duration::from_millis(300));
+    until("the reader waits", LONG, || {
+        let metrics = server.client().get_as("/metrics", "text/plain").expect(200).body;
+        String::from_utf8_lossy(&metrics).contains("\nmessagevault_readers 1\n").then_some(())
+    });
     assert_eq!(server.stop(Duration::from_secs(10)).code(), Some(0));
     assert_eq!(waiting.join().expect("the reader is answered"), 0);
 }

@@ -14,6 +14,9 @@ use vault_tests::wait::{LONG, alone};
 /// What the server may hold, whatever its clients do.
 const MEMORY: u64 = 300 << 20;
 
+/// An append that nobody holds up, on a machine and a disk that are busy.
+const SOON: Duration = Duration::from_secs(5);
+
 /// The slowest of some appends.
 fn slowest_append(client: &Client, stream: &str, appends: usize) -> Duration {
     let append = |_| {
@@ -43,12 +46,12 @@ fn ten_thousand_silent_connections_hold_nobody_up() {
     while silent.len() < CONNECTIONS {
         silent.extend((0..100).map(|_| connect(server.address())));
         let slowest = slowest_append(&client, "work", 1);
-        assert!(slowest < Duration::from_secs(1), "{slowest:?} with {} silent connections", silent.len());
+        assert!(slowest < SOON, "{slowest:?} with {} silent connections", silent.len());
     }
     let open = client.get("/status").expect(200).json()["connections"].as_u64().expect("a number");
     assert!(open > CONNECTIONS as u64 / 2, "the connections are there, not refused: {open}");
     let newcomer = slowest_append(&server.client(), "work", 5);
-    assert!(newcomer < Duration::from_secs(1), "a new client is served: {newcomer:?}");
+    assert!(newcomer < SOON, "a new client is served: {newcomer:?}");
     assert_memory(&server, "with 10,000 silent connections");
 }
 

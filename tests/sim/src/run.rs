@@ -31,6 +31,10 @@ const WITHIN_MS: u64 = 6_000;
 /// How soon they do after an orderly end.
 const WITHIN_IN_ORDER_MS: u64 = 1_000;
 
+/// For how long they do not pause for longer again: whoever is about to go takes some at first. What comes next in
+/// `play` comes ten seconds later, so that clients append all the time until then, and a second longer.
+const UNTIL_AFTER_MS: u64 = 9_000;
+
 /// How many strong reads are answered at least in a run that tells something of them.
 const STRONG_READS: u64 = 6;
 
@@ -332,13 +336,27 @@ impl Stage {
     }
 
     fn goes_on(&self, streams: &[Stream], what: &str, within_ms: u64) {
+        let from_ms = self.world.now_ms();
         for stream in streams {
             self.world.record(Event::GoesOn {
                 stream: stream.name.clone(),
                 what: what.to_owned(),
-                from_ms: self.world.now_ms(),
+                from_ms,
+                until_ms: from_ms + UNTIL_AFTER_MS,
                 within_ms,
             });
+        }
+    }
+
+    /// Puts down what retention had to keep, all clocks of the run considered. Where they were further apart than it keeps
+    /// anything, it had to keep nothing.
+    fn keeps(&self, streams: &[Stream]) {
+        let spread_ms = self.world.clock_spread_ms();
+        for stream in streams {
+            let for_ms = stream.retention_ms.map_or(0, |kept_ms| kept_ms.saturating_sub(spread_ms));
+            if for_ms > 0 {
+                self.world.record(Event::Keeps { stream: stream.name.clone(), for_ms });
+            }
         }
     }
 }
@@ -377,8 +395,11 @@ fn streams(dice: &mut Dice) -> Vec<(Stream, Settings)> {
         retention_seconds: Some(Some(dice.between(10, 60))),
         ..Settings::default()
     };
-    let of = |name: &str, long, trimmed| Stream { name: name.to_owned(), long, trimmed };
-    vec![(of("long", true, false), long), (of("trimmed", false, true), trimmed)]
+    let of = |name: &str, long, settings: Settings| {
+        let retention_ms = settings.retention_seconds.flatten().map(|seconds| seconds * 1_000);
+        (Stream { name: name.to_owned(), long, retention_ms }, settings)
+    };
+    vec![of("long", true, long), of("trimmed", false, trimmed)]
 }
 
 async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
@@ -474,6 +495,7 @@ async fn play(seed: u64, lines: Option<Lines>) -> Outcome {
     if dice.per_mille(300) {
         stage.rot(&load, &streams[0]).await;
     }
+    stage.keeps(&streams);
     let simulated = Duration::from_millis(world.now_ms());
     let (events, complaints, faults, trace) = world.end();
     let mut verdict = check(&events);

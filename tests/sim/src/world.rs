@@ -90,6 +90,8 @@ struct State {
     paused: BTreeSet<usize>,
     /// How far the wall clock of each server is off, in ms.
     wrong_by: BTreeMap<usize, i64>,
+    /// The least and the most that any has been off.
+    wrong_within: (i64, i64),
     weather: Weather,
     faults: u64,
     requests: u64,
@@ -117,6 +119,7 @@ impl World {
             lives: 0,
             paused: BTreeSet::new(),
             wrong_by: BTreeMap::new(),
+            wrong_within: (0, 0),
             weather: Weather::default(),
             faults: 0,
             requests: 0,
@@ -288,7 +291,18 @@ impl World {
 
     /// Sets a server's wall clock wrong by so much.
     pub fn set_wrong_by(&self, server: usize, ms: i64) {
-        self.state().wrong_by.insert(server, ms);
+        let mut state = self.state();
+        state.wrong_by.insert(server, ms);
+        let (least, most) = state.wrong_within;
+        state.wrong_within = (least.min(ms), most.max(ms));
+    }
+
+    /// How far apart two wall clocks have shown the same moment at most, at any time of the run: what one server stamped may
+    /// look so much older to another, or to itself later.
+    #[must_use]
+    pub fn clock_spread_ms(&self) -> u64 {
+        let (least, most) = self.state().wrong_within;
+        most.abs_diff(least)
     }
 
     /// A server begins to live.

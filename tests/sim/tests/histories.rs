@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use vault_server::limits::HANDOVER_GRACE;
 use vault_sim::run::{Manner, Outcome, run};
-use vault_tests::history::{Event, Read};
+use vault_tests::history::{Event, Read, check};
 
 /// A seed in which segments are deleted while they are followed.
 const SEED: u64 = 5;
@@ -77,4 +78,50 @@ fn what_lands_and_what_is_cleared_is_put_down_by_pages() {
         }
     }
     panic!("torn: {torn}, cleared: {cleared}");
+}
+
+/// A run whose history holds what is looked for, and that; all is well in it.
+fn first_with<T>(look: impl Fn(&[Event]) -> Option<T>) -> (Outcome, T) {
+    let mut runs = (0..20).map(|seed| run(seed, Manner::default(), None));
+    let found = runs.find_map(|outcome| look(&outcome.events).map(|found| (outcome, found)));
+    let (outcome, found) = found.expect("it is in every second seed or third");
+    assert!(outcome.is_well(), "{}", outcome.told());
+    (outcome, found)
+}
+
+#[test]
+fn a_hand_over_that_takes_too_long_is_noticed_although_the_old_leader_takes_appends_at_first() {
+    let (outcome, from_ms) = first_with(|events| {
+        events.iter().find_map(|event| match event {
+            Event::GoesOn { what, from_ms, .. } if what == "the leader ended in order" => Some(*from_ms),
+            _ => None,
+        })
+    });
+    let goes_ms = from_ms + u64::try_from(HANDOVER_GRACE.as_millis()).unwrap();
+    let mut events = outcome.events;
+    for event in &mut events {
+        if let Event::Append(append) = event
+            && append.begun_ms >= from_ms
+            && append.ended_ms > goes_ms
+        {
+            append.ended_ms = append.ended_ms.max(goes_ms + 1_001);
+        }
+    }
+    let broken = check(&events).broken;
+    assert!(!broken.is_empty() && broken.iter().all(|it| it.contains("paused for")), "{broken:?}");
+}
+
+#[test]
+fn deletions_are_held_against_what_retention_keeps() {
+    let (outcome, at) = first_with(|events| {
+        let deletes = |event: &Event| matches!(event, Event::Deleting { in_vain: false, .. });
+        let keeps = events.iter().position(|event| matches!(event, Event::Keeps { .. }));
+        keeps.filter(|_| events.iter().any(deletes))
+    });
+    let mut events = outcome.events;
+    let Event::Keeps { for_ms, .. } = &mut events[at] else { unreachable!("it was found there") };
+    // More than clocks are apart and deletions late.
+    *for_ms += 120_000;
+    let broken = check(&events).broken;
+    assert!(!broken.is_empty() && broken.iter().all(|it| it.contains("was being deleted at")), "{broken:?}");
 }

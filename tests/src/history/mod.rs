@@ -10,9 +10,10 @@
 //! | what was acknowledged or shown before an append began stands before it; a session's messages in its order | [`Append`], [`Read`] |
 //! | what is read is what is stored, from where it was to begin, without gaps, up to where it was to end | [`Read`] |
 //! | only what retention deletes is passed over, not before | [`Read`], [`Event::Deleting`] |
+//! | nothing is deleted that is younger than what retention keeps | [`Append`], [`Event::Deleting`], [`Event::Keeps`] |
 //! | a strong read misses nothing that was acknowledged before, or that the same server told of; it tells of nothing that is not | [`Read`] |
 //! | no term has two holders; nothing of a term lands after a higher one's claim; a place has one content in a term, and the term does not clear it | [`Event::Term`], [`Event::Claim`], [`Event::Write`], [`Event::Clear`] |
-//! | appends go on in time | [`Event::GoesOn`] |
+//! | appends go on in time, and do not pause again | [`Event::GoesOn`] |
 
 mod answer;
 mod check;
@@ -78,8 +79,19 @@ pub enum Event {
         to: u64,
         /// When.
         at_ms: u64,
+        /// The segment has changed since its sender looked at it, so that storage refuses. What a deposed leader saw blank
+        /// may hold its successor's messages by now.
+        in_vain: bool,
     },
-    /// Nothing is in the way of appends any more: one that begins from now on must succeed in time.
+    /// What is younger than this must not be deleted, all through the run.
+    Keeps {
+        /// From this stream.
+        stream: String,
+        /// Counted from when its append began until its deletion was asked for. How far clocks differed is taken off:
+        /// servers go by timestamps, which are as wrong as the clock that they are taken from.
+        for_ms: u64,
+    },
+    /// Nothing is in the way of appends any more: those that begin from now on must succeed in time.
     GoesOn {
         /// To this stream.
         stream: String,
@@ -87,7 +99,11 @@ pub enum Event {
         what: String,
         /// From this time on.
         from_ms: u64,
-        /// For so long at most.
+        /// For as long as this appends must not pause for longer again: a leader that is about to go may take some at
+        /// first, and nobody after it. The same as `from_ms` where only the first append behind that counts. The history
+        /// must hold appends that go so far: where they run out before, they have not gone on.
+        until_ms: u64,
+        /// How long a pause may be at most.
         within_ms: u64,
     },
 }

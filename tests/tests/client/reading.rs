@@ -146,8 +146,7 @@ async fn what_retention_deletes_is_not_passed_over_silently() {
     let directory = temporary_directory();
     let server = at_fixed_port(directory.path()).start();
     let client = client(&server);
-    let settings = Settings { retention_seconds: Some(Some(10)), ..small_segments() };
-    client.create_stream(STREAM, &settings).await.unwrap();
+    client.create_stream(STREAM, &small_segments()).await.unwrap();
     fill(&client, 3_000, 10_000).await;
     let mut overtaken = client.reader(STREAM).start();
     let mut skipping = client.reader(STREAM).skip_deleted().start();
@@ -155,13 +154,18 @@ async fn what_retention_deletes_is_not_passed_over_silently() {
     for reader in [&mut overtaken, &mut skipping, &mut until] {
         assert_eq!(next(reader).await.unwrap(), 0);
     }
-    let first = loop {
-        let described = client.describe_stream(STREAM).await.unwrap();
-        if described.first_offset > Some(2_000) {
-            break described.first_offset.unwrap();
+    let settings = Settings { retention_seconds: Some(Some(10)), ..Settings::default() };
+    client.change_stream(STREAM, &settings).await.unwrap();
+    let deleted = async {
+        loop {
+            let described = client.describe_stream(STREAM).await.unwrap();
+            if described.first_offset > Some(2_000) {
+                break described.first_offset.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     };
+    let first = tokio::time::timeout(3 * SOON, deleted).await.expect("old messages are deleted");
     // What was on its way comes, and then what is not there is told.
     let mut known = 0;
     let error = loop {

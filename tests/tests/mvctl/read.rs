@@ -103,7 +103,9 @@ fn whoever_has_had_enough_may_leave() {
     assert_eq!(said.err, "");
     // One that nobody reads from is ended by Ctrl-C all the same.
     let mut child = mvctl.start(["read", "orders", "--raw", "--follow"]);
-    let stdout = child.stdout.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    // It listens for Ctrl-C before it writes anything. Then the pipe fills.
+    stdout.read_exact(&mut [0]).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));

@@ -34,7 +34,7 @@ fn settings_come_into_force_and_drift_is_put_back() {
     let leader = any(&field, "events");
     let served = |stream: &str| leader.get(&format!("/streams/{stream}")).expect(200).json();
     let until_served = |stream: &str, retention: u64| {
-        until(&format!("{stream} has its retention"), std::time::Duration::from_secs(20), || {
+        until(&format!("{stream} has its retention"), SETTLES, || {
             (served(stream)["settings"]["retention_seconds"] == retention).then_some(())
         });
     };

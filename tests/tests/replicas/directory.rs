@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use vault_tests::ledger::{self, Producer};
 use vault_tests::replicas::Replicas;
 use vault_tests::server::temporary_directory;
-use vault_tests::wait::until;
+use vault_tests::wait::{LONG, until};
 
 const STREAM: &str = "s";
-/// From the end of the leader to an acknowledged append through the other server.
-const TAKEOVER: Duration = Duration::from_secs(2);
+/// From the end of the leader to an acknowledged append through the other server: less than 2 s, unless other tests
+/// load the machine.
+const TAKEOVER: Duration = Duration::from_secs(10);
 
 /// Appends through this server until one is acknowledged, and how long that took from `since`.
 fn until_stored(replicas: &Replicas, index: usize, producer: &mut Producer, since: Instant) -> Duration {
@@ -39,7 +40,7 @@ fn the_second_follows_takes_over_and_is_handed_over_to() {
     replicas.server_mut(first).kill();
     let took = until_stored(&replicas, second, &mut producer, Instant::now());
     assert!(took < TAKEOVER, "{took:?} after kill -9");
-    assert!(replicas.leads(second));
+    replicas.until_leads(second, LONG);
 
     replicas.server_mut(first).restart();
     assert_eq!(replicas.settled(), (second, first), "the one that was dead follows now");

@@ -10,7 +10,7 @@ use vault_tests::client::Client;
 use vault_tests::ledger::{self, Producer};
 use vault_tests::message::from_batches;
 use vault_tests::replicas::Replicas;
-use vault_tests::wait::{StopAtEnd, until};
+use vault_tests::wait::{LONG, StopAtEnd, until};
 
 const STREAM: &str = "load";
 /// How many requests wait at the leader when it goes on.
@@ -68,7 +68,8 @@ fn stand_still(duration: Duration, prefix: &str) {
             (status["role"] == "follower" && status["leader"] == replicas.status(new)?["leader"])
                 .then_some(())
         });
-        assert!(before > 0 && replicas.leads(new), "the new leader is not disturbed");
+        let status = until("the new leader says how it is", LONG, || replicas.status(new));
+        assert!(before > 0 && status["role"] == "leader", "the new leader is not disturbed: {status}");
         let late = late.into_iter().map(|late| late.join().expect("it is answered"));
         let late: Vec<_> = late.collect();
         assert!(thawed.elapsed() < Duration::from_secs(10), "they are answered soon");

@@ -48,7 +48,7 @@ async fn streams_that_are_followed_do_not_wait_for_silent_ones_for_ever() {
     let vault = Embedded::open(Place::Memory, "mv-").await.unwrap();
     let client = vault.client();
     in_turns(&client, 0, 6).await;
-    let patience = Duration::from_millis(100);
+    let patience = Duration::from_secs(2);
     let readers = STREAMS.map(|name| (name, client.reader(name).follow().start()));
     let mut merged = Merged::new(readers).patience(patience);
     let first: Vec<_> = (&mut merged).take(6).try_collect().await.unwrap();

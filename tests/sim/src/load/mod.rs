@@ -29,8 +29,16 @@ pub struct Stream {
     pub name: String,
     /// Messages are long now and then, so that segments fill up.
     pub long: bool,
-    /// Retention deletes what is old.
-    pub trimmed: bool,
+    /// Retention deletes what is older than this, if anything.
+    pub retention_ms: Option<u64>,
+}
+
+impl Stream {
+    /// Whether retention deletes what is old.
+    #[must_use]
+    pub fn is_trimmed(&self) -> bool {
+        self.retention_ms.is_some()
+    }
 }
 
 /// What all clients of a run share.

@@ -46,7 +46,7 @@ impl Load {
     pub async fn follow(self, name: String, stream: Stream, mut dice: Dice) {
         let client = self.client(&mut dice, Duration::from_secs(60));
         let reading = client.reader(&stream.name).follow().retry_time(None);
-        let mut reader = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
+        let mut reader = if stream.is_trimmed() { reading.skip_deleted() } else { reading }.start();
         let mut part = Part { begun_ms: self.world.now_ms(), from: 0, messages: Vec::new() };
         loop {
             let next = tokio::time::timeout(Duration::from_secs(1), reader.next()).await;
@@ -63,16 +63,16 @@ impl Load {
                 Err(_) => None,
             };
             let gap = message.as_ref().is_some_and(|new| new.offset != part.next());
-            if part.messages.len() >= READ_AT_ONCE || (gap && stream.trimmed) {
+            if part.messages.len() >= READ_AT_ONCE || (gap && stream.is_trimmed()) {
                 part = self.record_part(&name, &stream, part);
             }
             part.messages.extend(message);
-            if gap && stream.trimmed {
+            if gap && stream.is_trimmed() {
                 // By now what was passed over must have been deleted.
                 part = self.record_part(&name, &stream, part);
             }
             // What retention deleted before it was read does not come any more.
-            let skipped = reader.end_offset().filter(|_| stream.trimmed && reader.waits());
+            let skipped = reader.end_offset().filter(|_| stream.is_trimmed() && reader.waits());
             let next = part.next().max(skipped.map_or(0, |end| end.0));
             if let Some((since_ms, end)) = self.reached.settled(&stream.name)
                 && (next >= end || self.world.now_ms() > since_ms + CATCH_UP_MS)
@@ -93,7 +93,7 @@ impl Load {
             begun_ms,
             ended_ms: self.world.now_ms(),
             from: Some(part.from),
-            skips: stream.trimmed,
+            skips: stream.is_trimmed(),
             messages: part.messages,
             ..Read::default()
         }
@@ -131,7 +131,7 @@ impl Load {
     async fn look_weakly(&self, name: &str, stream: &Stream, end: u64, dice: &mut Dice) {
         let begun_ms = self.world.now_ms();
         let client = self.client(dice, Duration::from_secs(5));
-        let since = (!stream.trimmed && dice.per_mille(400)).then(|| {
+        let since = (!stream.is_trimmed() && dice.per_mille(400)).then(|| {
             let ago_ms = dice.below(20_000);
             self.world.wall_clock(Place::Clients).0 - ago_ms
         });
@@ -141,7 +141,7 @@ impl Load {
             (None, offset) => Start::Offset(Offset(offset.unwrap_or(0))),
         };
         let reading = client.reader(&stream.name).from(start);
-        let mut reader = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
+        let mut reader = if stream.is_trimmed() { reading.skip_deleted() } else { reading }.start();
         let mut part = Part { begun_ms, from: offset.unwrap_or(0), messages: Vec::new() };
         let mut whole = true;
         while let Some(next) = reader.next().await {
@@ -149,11 +149,11 @@ impl Load {
                 Ok(message) => {
                     let new = placed(&message);
                     let gap = new.offset != part.next();
-                    if gap && stream.trimmed {
+                    if gap && stream.is_trimmed() {
                         part = self.record_part(name, stream, part);
                     }
                     part.messages.push(new);
-                    if gap && stream.trimmed {
+                    if gap && stream.is_trimmed() {
                         part = self.record_part(name, stream, part);
                     }
                 }
@@ -213,7 +213,7 @@ impl Load {
         let begun_ms = self.world.now_ms();
         let client = self.client_of(0..self.servers, Duration::from_secs(30));
         let reading = client.reader(&stream.name);
-        let mut messages = if stream.trimmed { reading.skip_deleted() } else { reading }.start();
+        let mut messages = if stream.is_trimmed() { reading.skip_deleted() } else { reading }.start();
         let mut part = Part { begun_ms, from: 0, messages: Vec::new() };
         let mut error = None;
         while let Some(next) = messages.next().await {
@@ -226,9 +226,9 @@ impl Load {
             }
         }
         // Retention may have left nothing.
-        let is_whole = error.is_none() && !(stream.trimmed && part.messages.is_empty());
+        let is_whole = error.is_none() && !(stream.is_trimmed() && part.messages.is_empty());
         // What retention deleted while it was read comes no more.
-        let skipped = messages.end_offset().filter(|_| stream.trimmed).map_or(0, |end| end.0);
+        let skipped = messages.end_offset().filter(|_| stream.is_trimmed()).map_or(0, |end| end.0);
         let end_offset = is_whole.then(|| part.next().max(skipped));
         let read = self.read_of(reader, stream, begun_ms, part);
         self.record_read(Read { strong: is_whole, end_offset, ..read });

@@ -326,7 +326,7 @@ impl Storage for Link {
     async fn delete_blob(&self, blob: &BlobName, if_match: Option<&ETag>) -> Result<(), StorageError> {
         let (about, blob, if_match) = (blob.to_string(), blob.clone(), if_match.cloned());
         if self.life.lives() {
-            self.service.deleting(&blob);
+            self.service.deleting(&blob, if_match.as_ref());
         }
         self.send(Operation::DeleteBlob, about, 0, move |service, _| {
             let state = Service::now(service.memory.properties(&blob))?.etag;

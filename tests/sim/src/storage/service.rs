@@ -12,7 +12,7 @@ use vault_format::ids::{Offset, Position, Term};
 use vault_format::limits::PAGE_BYTES;
 use vault_format::names::{LEADER_BLOB, Prefix, SegmentName};
 use vault_server::storage::memory::MemoryStorage;
-use vault_server::storage::{BlobName, LeaseId, Storage, StorageError};
+use vault_server::storage::{BlobName, ETag, LeaseId, Storage, StorageError};
 use vault_tests::history::{Event, Placed, Stored};
 use vault_tests::message::push_messages;
 
@@ -99,12 +99,15 @@ impl Service {
         }
     }
 
-    /// Puts down that a segment is about to be deleted, if it holds messages.
-    pub(super) fn deleting(&self, blob: &BlobName) {
+    /// Puts down that a segment is about to be deleted, in this state of it alone or in any, if it holds messages.
+    pub(super) fn deleting(&self, blob: &BlobName, if_match: Option<&ETag>) {
         let Some(name) = SegmentName::parse(&blob.name) else { return };
         if let Some(last) = self.messages(blob, name.base).last() {
             let (to, at_ms) = (last.offset + 1, self.world.now_ms());
-            self.world.record(Event::Deleting { stream: stream_of(blob), to, at_ms });
+            let state = Self::now(self.memory.properties(blob)).ok().map(|found| found.etag);
+            // No state comes again.
+            let in_vain = if_match.is_some() && if_match != state.as_ref();
+            self.world.record(Event::Deleting { stream: stream_of(blob), to, at_ms, in_vain });
         }
     }
 

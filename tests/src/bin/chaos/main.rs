@@ -4,12 +4,14 @@
 //! | module | subject |
 //! |---|---|
 //! | [`stage`] | servers, storage, proxies, and the faults |
+//! | [`kind`] | kinds of faults, and their order |
 //! | [`load`] | clients |
 //! | [`record`] | the history as it grows |
 //!
-//! A seed decides the faults and their order. When the threads of real processes run it does not, so that the same seed is
-//! not the same run.
+//! A seed decides the faults and their order. When the threads of real processes run, and who leads, it does not, so that
+//! the same seed is not the same run.
 
+mod kind;
 mod load;
 mod record;
 mod stage;
@@ -27,14 +29,15 @@ use clap::Parser;
 use vault_tests::chance::Dice;
 use vault_tests::history::{Reached, Tally, check};
 
+use crate::kind::Kind;
 use crate::load::Load;
 use crate::record::Record;
-use crate::stage::{Kind, Plan, Stage};
+use crate::stage::{Plan, Stage};
 
 /// How many broken promises are shown.
 const SHOWN: usize = 20;
 
-/// How much longer it goes on at most for the sake of `--messages`.
+/// How much longer it goes on at most, until each kind of fault was played and for the sake of `--messages`.
 const LONGER: Duration = Duration::from_secs(600);
 
 /// How many seconds there may be for each strong read that is answered, on all streams.
@@ -47,10 +50,11 @@ const CLIENTS_END: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, Parser)]
 #[command(name = "chaos")]
 struct Options {
-    /// For how long things go wrong.
+    /// For how long things go wrong at least. They go on doing so until each kind of fault was played once and `--messages`
+    /// are acknowledged, for ten minutes longer at most.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// It goes on longer where fewer messages than this were acknowledged by then.
+    /// How many messages are to be acknowledged before it is over.
     #[arg(long, default_value_t = 0)]
     messages: u64,
     /// Decides what goes wrong, in which order.
@@ -113,8 +117,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     let end = Instant::now() + Duration::from_secs(options.seconds);
-    let enough = || record.acknowledged() >= options.messages || Instant::now() > end + LONGER;
-    while Instant::now() < end || !enough() {
+    let is_enough = |stage: &Stage| {
+        let all_is_done = stage.has_played_each() && record.acknowledged() >= options.messages;
+        all_is_done || Instant::now() > end + LONGER
+    };
+    while Instant::now() < end || !is_enough(&stage) {
         stage.go_wrong();
     }
     stage.goes_on("all is well", 1_000);

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -24,6 +23,7 @@ use vault_tests::proxy::{Fault, Proxy};
 use vault_tests::replicas::{free_port, on_account, status};
 use vault_tests::server::{Server, Setup, temporary_directory};
 
+use crate::kind::{Bag, Kind};
 use crate::record::Record;
 
 /// How soon appends go on after a leader's death, or when nothing is in the way any more.
@@ -34,6 +34,12 @@ const WITHIN_IN_ORDER_MS: u64 = 1_000;
 
 /// How long that is waited for, before it counts as not at all.
 const GOES_ON_AT_LAST: Duration = Duration::from_secs(60);
+
+/// How long the last replies of a process that has ended may be on their way to clients, which put them down then.
+const LAST_REPLIES_MS: u64 = 100;
+
+/// How long whoever leads holds a lease without renewing it.
+const LEASE_MS: u64 = 15_000;
 
 const PREFIX: &str = "chaos-";
 
@@ -51,41 +57,6 @@ struct Place {
     /// What is added to its wall clock.
     clock: PathBuf,
 }
-
-/// What can go wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Kind {
-    /// A server is killed.
-    Dies,
-    /// A server ends in order.
-    Ends,
-    /// A server stands still, beyond its lease at times.
-    Stops,
-    /// Storage stands still.
-    StorageStops,
-    /// A wall clock steps.
-    Clock,
-    /// Something between servers and storage.
-    Storage,
-    /// Something before a server.
-    Servers,
-}
-
-/// One for each part of the chance that something goes wrong: some do more often than others.
-const KINDS: [Kind; 12] = [
-    Kind::Dies,
-    Kind::Dies,
-    Kind::Ends,
-    Kind::Stops,
-    Kind::Stops,
-    Kind::StorageStops,
-    Kind::Clock,
-    Kind::Storage,
-    Kind::Storage,
-    Kind::Storage,
-    Kind::Servers,
-    Kind::Servers,
-];
 
 /// What is played.
 #[derive(Clone, Debug)]
@@ -107,7 +78,10 @@ pub(crate) struct Stage {
     streams: Vec<String>,
     record: Arc<Record>,
     dice: Dice,
-    kinds: Vec<Kind>,
+    /// What goes wrong next.
+    bag: Bag,
+    /// How often a server stood still: every other time for longer than a lease lasts, beginning with the first.
+    stand_stills: u64,
     slack_ms: u64,
     /// How many faults there were.
     pub(crate) faults: u64,
@@ -146,9 +120,19 @@ impl Stage {
             let server = None;
             places.push(Place { setup, address, server, storage, peers, clients, clock });
         }
-        let kinds: Vec<Kind> =
-            KINDS.into_iter().filter(|kind| only.is_empty() || only.contains(kind)).collect();
-        let mut stage = Self { azurite, places, streams, record, dice, kinds, slack_ms, faults: 0, scratch };
+        let bag = Bag::new(seed, &only);
+        let mut stage = Self {
+            azurite,
+            places,
+            streams,
+            record,
+            dice,
+            bag,
+            stand_stills: 0,
+            slack_ms,
+            faults: 0,
+            scratch,
+        };
         for server in 0..servers {
             stage.start(server);
         }
@@ -176,12 +160,16 @@ impl Stage {
         self.places.iter().position(|place| status(place.address).is_some_and(|it| it["role"] == "leader"))
     }
 
-    /// One of the servers, the leader more often than others.
+    /// One of the servers: the leader more often than others, and throughout the first round, so that a short run has struck
+    /// it in each way. It throws as often whether anybody leads or not: what is thrown next is the seed's.
     fn pick(&mut self) -> usize {
-        match self.leader().filter(|_| self.dice.per_mille(600)) {
-            Some(leader) => leader,
-            None => self.dice.index(self.places.len()),
-        }
+        let is_leader = self.dice.per_mille(600) || self.bag.is_in_first_round();
+        let any = self.dice.index(self.places.len());
+        self.leader().filter(|_| is_leader).unwrap_or(any)
+    }
+
+    fn all(&self) -> Vec<usize> {
+        (0..self.places.len()).collect()
     }
 
     fn rest(&mut self, least_ms: u64, most_ms: u64) {
@@ -199,8 +187,14 @@ impl Stage {
     }
 
     fn goes_on_from(&self, from_ms: u64, what: &str, within_ms: u64) {
+        self.goes_on_through(from_ms, from_ms, what, within_ms);
+    }
+
+    /// Waits until every stream takes appends that begin at `until_ms` or later, and puts down for how long at most they may
+    /// have paused from `from_ms` until then.
+    fn goes_on_through(&self, from_ms: u64, until_ms: u64, what: &str, within_ms: u64) {
         let end = Instant::now() + GOES_ON_AT_LAST;
-        while !self.record.went_on(&self.streams, from_ms) && Instant::now() < end {
+        while !self.record.went_on(&self.streams, until_ms) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
         for stream in &self.streams {
@@ -208,6 +202,7 @@ impl Stage {
                 stream: stream.clone(),
                 what: what.to_owned(),
                 from_ms,
+                until_ms,
                 within_ms: within_ms + self.slack_ms,
             });
         }
@@ -215,25 +210,32 @@ impl Stage {
 
     /// Lets something go wrong, and right again, and sees that appends go on.
     pub(crate) fn go_wrong(&mut self) {
-        match self.kinds[self.dice.index(self.kinds.len())] {
+        match self.bag.draw() {
             Kind::Dies => self.dies(),
             Kind::Ends => self.ends_in_order(),
             Kind::Stops => self.stands_still(),
             Kind::StorageStops => self.storage_stands_still(),
             Kind::Clock => self.clock_steps(),
+            Kind::RepliesLost => self.replies_get_lost(),
             Kind::Storage => self.storage_is_hard_to_reach(),
             Kind::Servers => self.servers_are_hard_to_reach(),
         }
         self.rest(100, 2_000);
     }
 
+    /// Whether each kind of what can go wrong did so.
+    pub(crate) fn has_played_each(&self) -> bool {
+        self.bag.has_drawn_each()
+    }
+
     fn dies(&mut self) {
         let server = self.pick();
         self.tell(&format!("server {server} dies"));
-        let from_ms = self.record.now_ms();
         if let Some(mut killed) = self.places[server].server.take() {
             killed.kill();
         }
+        // Its process is over: it does not acknowledge an append that begins from now on with its last breath.
+        let from_ms = self.record.now_ms();
         if self.dice.per_mille(300) {
             // It is back before anybody has noticed, or while the others contend.
             self.rest(0, 3_000);
@@ -247,23 +249,28 @@ impl Stage {
         let server = self.pick();
         self.tell(&format!("server {server} ends in order"));
         let from_ms = self.record.now_ms();
-        if let Some(stopping) = &self.places[server].server {
-            stopping.signal(Signal::TERM);
-        }
-        self.goes_on_from(from_ms, &format!("server {server} ended in order"), WITHIN_IN_ORDER_MS);
         if let Some(mut stopping) = self.places[server].server.take() {
-            let status = stopping.wait_for_end(Duration::from_secs(60));
+            let status = stopping.stop(Duration::from_secs(60));
             if status.code() != Some(0) {
                 self.record.complain(format!("server {server} was to end in order and ended with {status}"));
             }
         }
+        // It may have gone on to acknowledge for a moment: a pause that begins when it has stopped counts as well.
+        let until_ms = self.record.now_ms() + LAST_REPLIES_MS;
+        let what = format!("server {server} ended in order");
+        self.goes_on_through(from_ms, until_ms, &what, WITHIN_IN_ORDER_MS);
         self.start(server);
     }
 
     fn stands_still(&mut self) {
         let server = self.pick();
-        let time = Duration::from_millis(self.dice.between(500, 25_000));
-        self.tell(&format!("server {server} stands still for {time:?}"));
+        let is_beyond = self.stand_stills.is_multiple_of(2);
+        self.stand_stills += 1;
+        let (least_ms, most_ms) =
+            if is_beyond { (LEASE_MS + 500, LEASE_MS + 10_000) } else { (500, LEASE_MS - 500) };
+        let time = Duration::from_millis(self.dice.between(least_ms, most_ms));
+        let how = if is_beyond { ", longer than a lease lasts" } else { "" };
+        self.tell(&format!("server {server} stands still for {time:?}{how}"));
         let end = Instant::now() + time;
         let signal = |place: &Place, signal| {
             if let Some(server) = &place.server {
@@ -292,30 +299,45 @@ impl Stage {
     fn clock_steps(&mut self) {
         let server = self.pick();
         let most = if self.dice.per_mille(700) { 5 } else { 900 };
-        let seconds =
-            i64::try_from(self.dice.below(2 * most)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
-        self.tell(&format!("the clock of server {server} is wrong by {seconds} s from now on"));
-        let wrong = std::fs::write(&self.places[server].clock, format!("{seconds:+}"));
-        wrong.expect("there is room for a clock");
+        let seconds = self.dice.between(1, most);
+        let signs = if self.dice.per_mille(500) { ['+', '-'] } else { ['-', '+'] };
+        let [wrong, otherwise] = signs.map(|sign| format!("{sign}{seconds}"));
+        let before = std::fs::read_to_string(&self.places[server].clock);
+        // A clock that is wrong by just that already would not step.
+        let wrong = if before.is_ok_and(|before| before == wrong) { otherwise } else { wrong };
+        self.tell(&format!("the clock of server {server} is wrong by {wrong} s from now on"));
+        let written = std::fs::write(&self.places[server].clock, wrong);
+        written.expect("there is room for a clock");
         self.rest(1_000, 4_000);
         self.goes_on("a clock was wrong", WITHIN_MS);
+    }
+
+    fn replies_get_lost(&mut self) {
+        let lost = self.lost_replies();
+        let time = Duration::from_millis(self.dice.between(500, 20_000));
+        let who = if self.dice.per_mille(400) { self.all() } else { vec![self.pick()] };
+        self.tell(&format!("of 1000 replies from storage to {who:?} {lost} get lost, for {time:?}"));
+        self.play_before_storage(&who, Fault::RepliesLost(lost), time);
     }
 
     fn storage_is_hard_to_reach(&mut self) {
         let fault = if self.dice.per_mille(150) {
             Fault::FallsSilent(self.dice.below(300_000))
         } else {
-            self.any_fault()
+            self.fault_but_lost_replies()
         };
         let time = Duration::from_millis(self.dice.between(500, 20_000));
-        let who: Vec<usize> =
-            if self.dice.per_mille(400) { (0..self.places.len()).collect() } else { vec![self.pick()] };
+        let who = if self.dice.per_mille(400) { self.all() } else { vec![self.pick()] };
         self.tell(&format!("between {who:?} and storage: {fault:?} for {time:?}"));
-        for server in &who {
+        self.play_before_storage(&who, fault, time);
+    }
+
+    fn play_before_storage(&self, who: &[usize], fault: Fault, time: Duration) {
+        for server in who {
             self.places[*server].storage.set(fault);
         }
         std::thread::sleep(time);
-        for server in &who {
+        for server in who {
             self.places[*server].storage.set(Fault::None);
         }
         self.goes_on("storage could hardly be reached", WITHIN_MS);
@@ -342,16 +364,31 @@ impl Stage {
     }
 
     fn any_fault(&mut self) -> Fault {
-        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        match self.dice.below(8) {
+        if self.dice.per_mille(250) {
+            Fault::RepliesLost(self.lost_replies())
+        } else {
+            self.fault_but_lost_replies()
+        }
+    }
+
+    fn fault_but_lost_replies(&mut self) -> Fault {
+        match self.dice.below(6) {
             0 => Fault::Silent,
             1 => Fault::RepliesWithheld,
             2 => Fault::Broken,
             3 => Fault::Late(Duration::from_millis(self.dice.between(5, 400))),
-            4 => Fault::Trickle(number(self.dice.between(1, 200_000))),
-            5 | 6 => Fault::RepliesLost(number(self.dice.between(20, 400))),
-            _ => Fault::Busy(number(self.dice.between(50, 900))),
+            4 => Fault::Trickle(self.number(1, 200_000)),
+            _ => Fault::Busy(self.number(50, 900)),
         }
+    }
+
+    /// How many in a thousand.
+    fn lost_replies(&mut self) -> u32 {
+        self.number(20, 400)
+    }
+
+    fn number(&mut self, least: u32, most: u32) -> u32 {
+        u32::try_from(self.dice.between(least.into(), most.into())).unwrap_or(most)
     }
 
     /// What the servers said, for whoever looks into what went wrong.

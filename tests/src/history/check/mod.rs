@@ -49,11 +49,18 @@ pub fn check(events: &[Event]) -> Verdict {
                     }
                 }
             }
-            Event::GoesOn { stream, what, from_ms, within_ms } => {
-                streams.entry(stream).or_default().deadlines.push((what, *from_ms, *within_ms));
+            Event::GoesOn { stream, what, from_ms, until_ms, within_ms } => {
+                let deadline =
+                    Deadline { what, from_ms: *from_ms, until_ms: *until_ms, within_ms: *within_ms };
+                streams.entry(stream).or_default().deadlines.push(deadline);
             }
-            Event::Deleting { stream, to, at_ms } => {
-                streams.entry(stream).or_default().deletions.push((*at_ms, *to));
+            Event::Deleting { stream, to, at_ms, in_vain } => {
+                let deletion = Deletion { to: *to, at_ms: *at_ms, in_vain: *in_vain };
+                streams.entry(stream).or_default().deletions.push(deletion);
+            }
+            Event::Keeps { stream, for_ms } => {
+                let seen = streams.entry(stream).or_default();
+                seen.kept_ms = seen.kept_ms.max(Some(*for_ms));
             }
             Event::Term { .. } | Event::Claim { .. } | Event::Write { .. } | Event::Clear { .. } => {}
         }
@@ -91,9 +98,25 @@ struct Seen<'a> {
     appends: Vec<&'a Append>,
     reads: Vec<&'a Read>,
     log: BTreeMap<u64, &'a Placed>,
-    deadlines: Vec<(&'a str, u64, u64)>,
-    /// When which offsets were to be deleted, and all before them.
-    deletions: Vec<(u64, u64)>,
+    deadlines: Vec<Deadline<'a>>,
+    deletions: Vec<Deletion>,
+    /// What is younger than this must not be deleted.
+    kept_ms: Option<u64>,
+}
+
+/// When appends had to go on. See [`Event::GoesOn`].
+struct Deadline<'a> {
+    what: &'a str,
+    from_ms: u64,
+    until_ms: u64,
+    within_ms: u64,
+}
+
+/// What was to be deleted, and all before it. See [`Event::Deleting`].
+struct Deletion {
+    to: u64,
+    at_ms: u64,
+    in_vain: bool,
 }
 
 impl Seen<'_> {
@@ -109,6 +132,7 @@ impl Seen<'_> {
         }
         self.check_strong_reads(verdict);
         self.check_skips(verdict);
+        self.check_kept(verdict);
         self.check_deadlines(verdict);
     }
 
@@ -217,19 +241,51 @@ impl Seen<'_> {
         }
     }
 
-    fn check_deadlines(&self, verdict: &mut Verdict) {
-        for (what, from_ms, within_ms) in &self.deadlines {
-            let first = self
-                .acknowledged()
-                .filter(|(append, _)| append.begun_ms >= *from_ms)
-                .map(|(append, _)| append.ended_ms - from_ms)
-                .min();
-            let gap = first.unwrap_or(u64::MAX);
-            if gap > *within_ms {
-                let took = first.map_or("not at all".to_owned(), |gap| format!("after {gap} ms"));
-                verdict.breaks(format!("appends went on {took} from {from_ms} ms on: {what}"));
+    /// No message was deleted before it was old enough. It is no older than its append: that it was stored later only
+    /// makes it younger.
+    fn check_kept(&self, verdict: &mut Verdict) {
+        let Some(kept_ms) = self.kept_ms else { return };
+        for Deletion { to, at_ms, .. } in self.deletions.iter().filter(|deletion| !deletion.in_vain) {
+            let gone =
+                self.acknowledged().filter(|(append, first)| first + append.messages.len() as u64 <= *to);
+            let Some((newest, _)) = gone.max_by_key(|(append, _)| append.begun_ms) else { continue };
+            if newest.begun_ms.saturating_add(kept_ms) > *at_ms {
+                verdict.breaks(format!(
+                    "what stands before {to} was being deleted at {at_ms} ms, not yet {kept_ms} ms after this began: {newest:?}"
+                ));
             }
-            verdict.longest_gap_ms = verdict.longest_gap_ms.max(first.unwrap_or_default());
+        }
+    }
+
+    /// Appends went on, and did not pause again for as long as they were not to.
+    fn check_deadlines(&self, verdict: &mut Verdict) {
+        for Deadline { what, from_ms, until_ms, within_ms } in &self.deadlines {
+            let counted = self.acknowledged().filter(|(append, _)| append.begun_ms >= *from_ms);
+            let mut ends: Vec<u64> = counted.map(|(append, _)| append.ended_ms).collect();
+            ends.sort_unstable();
+            let mut reached = *from_ms;
+            // The longest pause, and when it began.
+            let mut longest: Option<(u64, u64)> = None;
+            for end in ends {
+                if longest.is_some() && reached >= *until_ms {
+                    break;
+                }
+                longest = longest.max(Some((end - reached, reached)));
+                reached = end;
+            }
+            let Some((pause, since)) = longest else {
+                verdict.breaks(format!("appends went on not at all from {from_ms} ms on: {what}"));
+                continue;
+            };
+            if pause > *within_ms {
+                verdict.breaks(format!("appends paused for {pause} ms from {since} ms on: {what}"));
+            }
+            if reached < *until_ms {
+                verdict.breaks(format!(
+                    "appends went on no more from {reached} ms on, which was to be until {until_ms} ms: {what}"
+                ));
+            }
+            verdict.longest_gap_ms = verdict.longest_gap_ms.max(pause);
         }
     }
 }

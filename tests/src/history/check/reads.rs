@@ -26,7 +26,8 @@ impl Seen<'_> {
     /// What a reader was not shown of what it asked for was being deleted by then. A leader does not show any more what
     /// it has begun to delete, so that it need not be gone.
     pub(super) fn check_skips(&self, verdict: &mut Verdict) {
-        let deletions = Ends::new(self.deletions.clone());
+        let deletions = self.deletions.iter().map(|deletion| (deletion.at_ms, deletion.to));
+        let deletions = Ends::new(deletions.collect());
         for read in self.reads.iter().filter(|read| read.skips) {
             let Some(from) = read.from else { continue };
             let end = read.up_to.or(read.end_offset);

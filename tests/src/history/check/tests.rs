@@ -15,7 +15,7 @@ fn stored(ids: &[&str]) -> Event {
 }
 
 fn deleting(to: u64, at_ms: u64) -> Event {
-    Event::Deleting { stream: STREAM.to_owned(), to, at_ms }
+    Event::Deleting { stream: STREAM.to_owned(), to, at_ms, in_vain: false }
 }
 
 fn append(ids: &[&str], times: (u64, u64), outcome: Outcome) -> Append {
@@ -234,6 +234,26 @@ fn only_what_is_being_deleted_is_passed_over() {
 }
 
 #[test]
+fn nothing_is_deleted_before_it_is_old_enough() {
+    let log = [stored(&["a", "b", "c"]), done(&["a"], (100, 190), 0), done(&["b", "c"], (200, 290), 1)];
+    let with = |deletion: Event| {
+        let keeps = Event::Keeps { stream: STREAM.to_owned(), for_ms: 1_000 };
+        [log.to_vec(), vec![keeps, deletion]].concat()
+    };
+    // What counts is when the newest append began that is deleted whole.
+    holds(&with(deleting(3, 1_200)));
+    breaks(&with(deleting(3, 1_199)), "before 3 was being deleted at 1199 ms, not yet 1000 ms");
+    holds(&with(deleting(2, 1_100)));
+    breaks(&with(deleting(2, 1_099)), "before 2 was being deleted at 1099 ms");
+    holds(&[log.to_vec(), vec![deleting(3, 300)]].concat());
+    let other = Event::Keeps { stream: "other".to_owned(), for_ms: 1_000 };
+    holds(&[log.to_vec(), vec![deleting(3, 300), other]].concat());
+    // A deposed leader took it for blank.
+    let in_vain = Event::Deleting { stream: STREAM.to_owned(), to: 3, at_ms: 300, in_vain: true };
+    holds(&with(in_vain));
+}
+
+#[test]
 fn a_run_without_strong_reads_has_not_tried_them() {
     let mut verdict = Verdict { strong_reads: 3, ..Verdict::default() };
     verdict.expect_strong_reads(3);
@@ -265,18 +285,41 @@ fn a_term_has_one_holder_and_nothing_of_a_lower_one_lands_after_its_claim() {
     breaks(&[claim(1), write(1, 512, &[7]), clear(1, 0, 1024)], "what it had written to 512");
 }
 
+/// Appends must go on from 100 ms on.
+fn goes_on(until_ms: u64, within_ms: u64) -> Event {
+    let (stream, what) = (STREAM.to_owned(), "healed".to_owned());
+    Event::GoesOn { stream, what, from_ms: 100, until_ms, within_ms }
+}
+
 #[test]
 fn appends_go_on_in_time() {
-    let with = |begun, ended| {
-        let goes_on = Event::GoesOn {
-            stream: STREAM.to_owned(),
-            what: "healed".to_owned(),
-            from_ms: 100,
-            within_ms: 6_000,
-        };
-        [stored(&["a"]), done(&["a"], (begun, ended), 0), goes_on]
-    };
+    let with = |begun, ended| [stored(&["a"]), done(&["a"], (begun, ended), 0), goes_on(100, 6_000)];
     assert_eq!(holds(&with(100, 6_100)).longest_gap_ms, 6_000);
-    breaks(&with(100, 6_101), "6001 ms");
+    breaks(&with(100, 6_101), "paused for 6001 ms from 100 ms on");
     breaks(&with(99, 101), "not at all");
+}
+
+#[test]
+fn appends_do_not_pause_again_once_they_have_gone_on() {
+    let with = |first: u64, second: (u64, u64), until_ms: u64| {
+        let appends = [done(&["a"], (100, first), 0), done(&["b"], second, 1)];
+        [vec![stored(&["a", "b"]), goes_on(until_ms, 1_000)], appends.to_vec()].concat()
+    };
+    // The old leader takes one, and nobody another for a while. When that was begun makes no difference.
+    assert_eq!(holds(&with(110, (111, 1_110), 1_000)).longest_gap_ms, 1_000);
+    breaks(&with(110, (111, 1_111), 1_000), "paused for 1001 ms from 110 ms on");
+    breaks(&with(110, (1_111, 1_111), 1_000), "paused for 1001 ms from 110 ms on");
+    assert_eq!(check(&with(110, (111, 1_111), 1_000)).longest_gap_ms, 1_001);
+    // A pause that begins before the end counts as a whole, one that begins at it does not.
+    breaks(&with(1_099, (1_100, 2_100), 1_100), "paused for 1001 ms from 1099 ms on");
+    assert_eq!(holds(&with(1_100, (1_100, 9_000), 1_100)).longest_gap_ms, 1_000);
+    // Nor does anything behind the first where that alone is asked for.
+    assert_eq!(holds(&with(110, (111, 9_000), 100)).longest_gap_ms, 10);
+}
+
+#[test]
+fn appends_that_end_too_soon_have_not_gone_on() {
+    let with = |ended: u64| [stored(&["a"]), done(&["a"], (100, ended), 0), goes_on(1_000, 1_000)];
+    holds(&with(1_000));
+    breaks(&with(999), "no more from 999 ms on");
 }
