@@ -19,11 +19,12 @@ const AT_ONCE: usize = 2;
 
 /// Seeds that have found something, and what. As the simulation changes a seed comes to be about something else; what it
 /// found has a test of its own beside the code.
-const FOUND: [(u64, &str); 16] = [
+const FOUND: [(u64, &str); 17] = [
     (13, "a successor's segment was taken for damage"),
     (54, "what a read found under an earlier term stuck to the stream"),
     (56, "a message that a follower had shown was beyond the end"),
     (175, "the harness forgot the leases that it had taken without an answer"),
+    (200, "a follower waited for its next look when the leader had ended in order"),
     (210, "a segment that was made after its deletion was taken for damage"),
     (254, "a segment that retention had deleted was taken for a deleted stream"),
     (269, "a successor read the pieces of a torn put one by one"),
