@@ -206,7 +206,7 @@ pub const STALE_AFTER: Duration = Duration::from_secs(4);
 /// How long a follower may go without an answer from storage and still count the time against the leader.
 pub const LOOK_GAP: Duration = Duration::from_millis(2_500);
 
-/// How many looks tell how slow storage is.
+/// How many looks tell how slow storage is; those within [`LOOK_EVERY`] count as one.
 pub const RECENT_LOOKS: usize = 8;
 
 /// How long a follower that storage does not answer still counts as one that can serve reads.

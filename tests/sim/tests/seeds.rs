@@ -19,7 +19,7 @@ const AT_ONCE: usize = 2;
 
 /// Seeds that have found something, and what. As the simulation changes a seed comes to be about something else; what it
 /// found has a test of its own beside the code.
-const FOUND: [(u64, &str); 17] = [
+const FOUND: [(u64, &str); 19] = [
     (13, "a successor's segment was taken for damage"),
     (54, "what a read found under an earlier term stuck to the stream"),
     (56, "a message that a follower had shown was beyond the end"),
@@ -32,6 +32,8 @@ const FOUND: [(u64, &str); 17] = [
     (500, "clients of the harness waited 40 s for a dead server, and hardly looked"),
     (755, "the harness held against a follower what retention had deleted before it came to it"),
     (764, "the harness did not know that a beat may land after its leader's death"),
+    (837, "a follower looked between the free page and the lease that was given back"),
+    (852, "the same as 837"),
     (909, "the same as 755"),
     (2_984, "the same as 500"),
     (4_050, "the same as 500"),

@@ -74,6 +74,9 @@ impl Seat {
                         }
                         self.find_vault().await?;
                         watch = Watch::default();
+                    } else if look.page.is_ok_and(|page| page.state == LeaderState::Free) {
+                        // Whoever has ended gives the lease back in a moment.
+                        self.context().doubts.notify_one();
                     }
                     // Not before the lease was tried: a server that begins beside a dead leader's page would be ready,
                     // and hand on to nobody what it is about to do itself.
@@ -84,7 +87,7 @@ impl Seat {
                 }
                 Err(error) => {
                     let blind = seen.is_none_or(|seen| self.now() - seen >= BLIND_AFTER);
-                    // This comes twice a second.
+                    // This comes with every look.
                     if blind && self.trouble(format!("the storage cannot be reached: {error}")) {
                         tracing::warn!(%error, "cannot look who leads");
                     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use vault_format::leader::{InvalidLeaderPage, LeaderPage, LeaderState};
 
-use crate::limits::{LOOK_GAP, RECENT_LOOKS, STALE_AFTER};
+use crate::limits::{LOOK_EVERY, LOOK_GAP, RECENT_LOOKS, STALE_AFTER};
 use crate::storage::ETag;
 
 /// What one successful read of the page showed, with its times on the monotonic clock.
@@ -39,8 +39,17 @@ pub(crate) enum Advice {
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     unchanged: Option<Unchanged>,
-    /// How long the newest answers took.
-    recent: VecDeque<Duration>,
+    /// How slow storage was of late.
+    recent: VecDeque<Recent>,
+}
+
+/// Looks that were sent within [`LOOK_EVERY`]: where the leader is doubted there are several, and they must not push out of
+/// memory what was slow a moment ago.
+#[derive(Debug)]
+struct Recent {
+    sent: Duration,
+    /// How long the slowest answer took.
+    took: Duration,
 }
 
 #[derive(Debug)]
@@ -56,7 +65,11 @@ impl Watch {
     /// Takes a look into account.
     pub(crate) fn saw(&mut self, look: &Look) -> Advice {
         assert!(look.sent <= look.answered, "an answer comes after its question");
-        self.recent.push_back(look.answered - look.sent);
+        let took = look.answered - look.sent;
+        match self.recent.back_mut() {
+            Some(recent) if look.sent < recent.sent + LOOK_EVERY => recent.took = recent.took.max(took),
+            _ => self.recent.push_back(Recent { sent: look.sent, took }),
+        }
         if self.recent.len() > RECENT_LOOKS {
             self.recent.pop_front();
         }
@@ -82,7 +95,7 @@ impl Watch {
 
     /// How long a state may last before its leader is taken for dead.
     fn patience(&self) -> Duration {
-        let slowest = self.recent.iter().max().copied().unwrap_or_default();
+        let slowest = self.recent.iter().map(|recent| recent.took).max().unwrap_or_default();
         STALE_AFTER.max(4 * slowest)
     }
 }
@@ -135,6 +148,16 @@ mod tests {
     fn where_storage_is_slow_a_leader_has_longer() {
         let at = breaks_at(1_500, 60_000, |_| "same".to_owned()).unwrap();
         assert!((7_500..11_000).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn looks_that_follow_each_other_soon_do_not_push_out_what_was_slow() {
+        let mut watch = Watch::default();
+        watch.saw(&look(0, 5, "same"));
+        watch.saw(&look(500, 1_500, "same"));
+        for at in (2_000..5_500).step_by(100) {
+            assert_eq!(watch.saw(&look(at, 5, "same")), Advice::Wait, "{at}");
+        }
     }
 
     #[test]

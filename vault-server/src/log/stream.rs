@@ -142,9 +142,8 @@ pub struct Stream {
     queue: Arc<Semaphore>,
     state: watch::Sender<State>,
     command: watch::Sender<Command>,
-    /// Held by the one who reads or writes what the container says until `meta` shows it: what another one has read or
-    /// written meanwhile would be taken for older than it is.
-    syncing: tokio::sync::Mutex<()>,
+    /// Held by the one who changes what the container says until `meta` shows it.
+    changing: tokio::sync::Mutex<()>,
     /// Held by the one who looks for the tail as a follower.
     locating: tokio::sync::Mutex<()>,
     /// Somebody wanted it deleted, whatever came of it.
@@ -174,7 +173,7 @@ impl Stream {
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_PER_STREAM)),
             state: watch::Sender::new(State::Closed),
             command: watch::Sender::new(Command::Run),
-            syncing: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
             locating: tokio::sync::Mutex::default(),
             deletion_tried: AtomicBool::new(false),
             container_gone: AtomicBool::new(false),
@@ -199,6 +198,19 @@ impl Stream {
         self.meta_read.fetch_add(1, Ordering::Release);
         self.bring_into_force(&meta);
         *known = meta;
+    }
+
+    /// The same with what was read since that [`Stream::meta_read`]. `false`: somebody has read or written it meanwhile, so
+    /// that it may be older than what is known.
+    pub(crate) fn set_meta_unless_newer(&self, meta: StreamMeta, meta_read: u64) -> bool {
+        let mut known = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        if self.meta_read() != meta_read {
+            return false;
+        }
+        self.meta_read.fetch_add(1, Ordering::Release);
+        self.bring_into_force(&meta);
+        *known = meta;
+        true
     }
 
     fn bring_into_force(&self, meta: &StreamMeta) {

@@ -100,6 +100,21 @@ async fn a_follower_whose_leader_is_doubted_looks_sooner() {
     }
 }
 
+/// A look between the page that says so and the lease that is given back would else cost another half a second.
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_sees_a_free_page_before_the_lease_is_given_back_looks_again_soon() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    a.create("orders").await;
+    a.faulty.on(Operation::ReleaseLease).then(Fault::Delay(2 * LOOK_EVERY));
+    a.end().await;
+    let given_back = place.env.clock.monotonic();
+    b.leads().await;
+    let took = place.env.clock.monotonic() - given_back;
+    assert!(took <= LOOK_AGAIN, "{took:?}");
+    b.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_storage_does_not_answer_stops_before_its_lease_can_have_run_out() {
     let hold = Hold::new();

@@ -118,11 +118,13 @@ impl Stream {
 
     /// The stream as its container says: what stands in storage counts, since another leader may have changed it.
     async fn store(&self) -> Result<(Store, StreamMeta), Unusable> {
-        let meta = {
-            let _one = self.syncing.lock().await;
+        // Not under the lock of those who change it: they may wait for a lease, and nothing is to wait for that here.
+        let meta = loop {
+            let meta_read = self.meta_read();
             let meta = meta::read(&self.context, &self.container).await?;
-            self.set_meta(meta.clone());
-            meta
+            if self.set_meta_unless_newer(meta.clone(), meta_read) {
+                break meta;
+            }
         };
         let (storage, env) = (Arc::clone(&self.context.storage), self.context.env.clone());
         let (container, metrics) = (self.container.clone(), Arc::clone(&self.metrics));
@@ -221,8 +223,9 @@ impl Stream {
     ) -> Result<StreamMeta, StorageError> {
         // Two at a time would wait for each other's lease as well. But the answers that they end with may come the other
         // way round: the older settings would be in force.
-        let _one = self.syncing.lock().await;
-        let meta = meta::update(&self.context, &self.container, self.meta().id, change).await?;
+        let stream = self.meta().id;
+        let _one = self.changing.lock().await;
+        let meta = meta::update(&self.context, &self.container, stream, change).await?;
         self.set_meta(meta.clone());
         Ok(meta)
     }
