@@ -221,9 +221,9 @@ impl Stream {
         &self,
         change: impl Fn(&mut StreamMeta),
     ) -> Result<StreamMeta, StorageError> {
+        let stream = self.meta().id;
         // Two at a time would wait for each other's lease as well. But the answers that they end with may come the other
         // way round: the older settings would be in force.
-        let stream = self.meta().id;
         let _one = self.changing.lock().await;
         let meta = meta::update(&self.context, &self.container, stream, change).await?;
         self.set_meta(meta.clone());
