@@ -172,8 +172,8 @@ pub enum AdminError {
     /// Kubernetes says what the stream is like.
     #[error("the stream belongs to the Kubernetes object `{0}`; change or delete that object instead")]
     Managed(String),
-    /// Not definite: the stream may have been made, but another server leads by now.
-    #[error("another server leads by now; the stream may have been created")]
+    /// Not definite: storage may have the stream or its new settings, but another server leads by now.
+    #[error("another server leads by now; what was asked for may have been carried out; send it again")]
     LeadLost,
     /// Somebody else is changing the stream.
     #[error("somebody else is changing this stream; try again")]

@@ -247,10 +247,7 @@ impl Vault {
             Err(error) => return Err(Unusable::Storage(error).into()),
         }
         // A successor that has listed the streams already would not know this one.
-        let reign = self.context.reign.borrow().clone().ok_or(AdminError::LeadLost)?;
-        if !reign.in_force(&self.context.storage, env, None).await.map_err(Unusable::from)? {
-            return Err(AdminError::LeadLost);
-        }
+        self.confirm_lead().await?;
         let stream = self.admit(name, meta, mark).ok_or(AdminError::StillDeleting)?;
         self.context.count_change();
         tracing::info!(stream = %name, "stream created");
@@ -282,11 +279,23 @@ impl Vault {
                 }
             };
             let meta = changed.update_meta(change).await.map_err(Unusable::from)?;
+            // A successor that has opened the stream already would go on by the settings before these.
+            vault.confirm_lead().await?;
             vault.context.count_change();
             unowned(meta.owner)
         })
         .await?;
         Ok(stream)
+    }
+
+    /// Asks storage whether this server leads still. What it has stored before that, each successor comes to read.
+    async fn confirm_lead(&self) -> Result<(), AdminError> {
+        let reign = self.context.reign.borrow().clone().ok_or(AdminError::LeadLost)?;
+        match reign.in_force(&self.context.storage, &self.context.env, None).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AdminError::LeadLost),
+            Err(error) => Err(Unusable::from(error).into()),
+        }
     }
 
     /// The leader has turned a request away, or not answered it: who follows looks soon what has become of it.

@@ -5,6 +5,7 @@ use vault_format::ids::Timestamp;
 use super::retention::{age, patch, stored};
 use super::retention_readers::many_segments;
 use super::*;
+use crate::log::error::AdminError;
 use crate::storage::StorageError;
 use crate::storage::faulty::Fault;
 use crate::storage::operation::Operation;
@@ -137,4 +138,25 @@ async fn of_two_changes_the_one_that_storage_took_last_is_in_force() {
     assert_eq!(stream.meta().settings.retention_seconds, None);
     // As whoever reads it in storage finds it.
     assert_eq!(leader.successor().await.stream("orders").meta().settings.retention_seconds, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_carried_out_after_its_term_is_not_confirmed() {
+    let leader = Arc::new(Server::first(1).await);
+    let stream = leader.create("orders", 1).await;
+    leader.faulty.on(Operation::ReleaseLease).then(Fault::LateAnswer(Duration::from_secs(5)));
+    let changes = [TEN_MINUTES, 2 * TEN_MINUTES].map(|retention| {
+        let (vault, name) = (leader.vault.clone(), leader.name("orders"));
+        tokio::spawn(async move { vault.change(&name, age(retention)).await.map(|_| ()) })
+    });
+    leader.env.clock.sleep(Duration::from_secs(1)).await;
+    // The successor has read the first of them by now. The second waits for the first still.
+    let successor = leader.successor().await;
+    let known = successor.stream("orders").meta().settings.retention_seconds;
+    for change in changes {
+        let answer = change.await.unwrap();
+        assert!(matches!(answer, Err(AdminError::LeadLost)), "{answer:?}");
+    }
+    let stored = stream.meta().settings.retention_seconds;
+    assert_ne!(known, stored, "what was not confirmed is what the successor does not go by");
 }
