@@ -11,14 +11,17 @@ use vault_tests::server::program_named;
 const ACKNOWLEDGED: u64 = 100_000;
 
 /// What is told of each kind of fault, and of no other.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 11] = [
     " dies",
     " ends in order",
     ", longer than a lease lasts",
     "storage stands still for ",
     "the clock of server ",
-    "replies from storage ",
-    " and storage: ",
+    " replies from storage ",
+    " and no reply comes back ",
+    " to storage are cut, ",
+    "storage is slow for ",
+    "storage refuses ",
     " from others: ",
 ];
 

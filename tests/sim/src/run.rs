@@ -35,8 +35,9 @@ const WITHIN_IN_ORDER_MS: u64 = 1_000;
 /// `play` comes ten seconds later, so that clients append all the time until then, and a second longer.
 const UNTIL_AFTER_MS: u64 = 9_000;
 
-/// How many strong reads are answered at least in a run that tells something of them.
-const STRONG_READS: u64 = 6;
+/// How many strong reads are answered at least in a run that tells something of them. It is no more, since in some runs
+/// all servers are dead, or stand still, for most of the time.
+const STRONG_READS: u64 = 4;
 
 /// How long servers may take to tell of damage that they have come upon, while they also give reasons that may pass.
 const DAMAGE_TOLD_MS: u64 = 60_000;

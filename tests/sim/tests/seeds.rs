@@ -19,7 +19,7 @@ const AT_ONCE: usize = 2;
 
 /// Seeds that have found something, and what. As the simulation changes a seed comes to be about something else; what it
 /// found has a test of its own beside the code.
-const FOUND: [(u64, &str); 19] = [
+const FOUND: [(u64, &str); 20] = [
     (13, "a successor's segment was taken for damage"),
     (54, "what a read found under an earlier term stuck to the stream"),
     (56, "a message that a follower had shown was beyond the end"),
@@ -35,6 +35,7 @@ const FOUND: [(u64, &str); 19] = [
     (837, "a follower looked between the free page and the lease that was given back"),
     (852, "the same as 837"),
     (909, "the same as 755"),
+    (2_396, "the harness wanted more strong reads than a run has whose servers are dead for most of it"),
     (2_984, "the same as 500"),
     (4_050, "the same as 500"),
     (4_631, "the same as 500"),
@@ -74,7 +75,8 @@ fn first_that(seeds: &[u64], more: &[&str], ends: impl Fn(&Played) -> bool + Syn
 
 #[test]
 fn every_promise_is_kept() {
-    let seeds: Vec<u64> = (0..SEEDS).chain(FOUND.map(|(seed, _)| seed)).collect();
+    let found = FOUND.into_iter().map(|(seed, _)| seed).filter(|seed| *seed >= SEEDS);
+    let seeds: Vec<u64> = (0..SEEDS).chain(found).collect();
     if let Some(Played { text, .. }) = first_failure(&seeds, &[]) {
         panic!("{text}");
     }

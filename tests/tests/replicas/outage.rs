@@ -11,7 +11,7 @@ use vault_tests::server::temporary_directory;
 use vault_tests::wait::{StopAtEnd, until};
 
 const STREAM: &str = "load";
-const OUTAGE: Duration = Duration::from_secs(30);
+const OUTAGE: Duration = Duration::from_secs(60);
 /// From the end of an outage to an acknowledged append, as it is promised.
 const RECOVERY: Duration = Duration::from_secs(6);
 

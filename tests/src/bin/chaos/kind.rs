@@ -18,14 +18,20 @@ pub(crate) enum Kind {
     Clock,
     /// Storage carries out what it is asked, and its reply gets lost.
     RepliesLost,
-    /// Something else between servers and storage.
-    Storage,
+    /// Requests reach storage, and its replies do not come back until the fault is over: nothing passes one way.
+    OneWay,
+    /// Connections to storage break or fall silent.
+    Cut,
+    /// Storage is slow.
+    Slow,
+    /// Storage refuses requests, and carries nothing out.
+    Refused,
     /// Something before a server.
     Servers,
 }
 
 /// One for each part of the chance that something goes wrong: some do more often than others.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::Dies,
     Kind::Dies,
     Kind::Ends,
@@ -34,8 +40,10 @@ const KINDS: [Kind; 12] = [
     Kind::StorageStops,
     Kind::Clock,
     Kind::RepliesLost,
-    Kind::Storage,
-    Kind::Storage,
+    Kind::OneWay,
+    Kind::Cut,
+    Kind::Slow,
+    Kind::Refused,
     Kind::Servers,
     Kind::Servers,
 ];

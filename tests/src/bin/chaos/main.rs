@@ -54,7 +54,7 @@ struct Options {
     /// are acknowledged, for ten minutes longer at most.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// How many messages are to be acknowledged before it is over.
+    /// How many messages are to be acknowledged before it is over. With fewer it fails.
     #[arg(long, default_value_t = 0)]
     messages: u64,
     /// Decides what goes wrong, in which order.
@@ -123,6 +123,12 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     while Instant::now() < end || !is_enough(&stage) {
         stage.go_wrong();
+    }
+    if !stage.has_played_each() {
+        record.complain("not every kind of fault was played in the time that there was".to_owned());
+    }
+    if record.acknowledged() < options.messages {
+        record.complain(format!("fewer than {} messages were acknowledged", options.messages));
     }
     stage.goes_on("all is well", 1_000);
     over.store(true, Ordering::Relaxed);

@@ -217,7 +217,10 @@ impl Stage {
             Kind::StorageStops => self.storage_stands_still(),
             Kind::Clock => self.clock_steps(),
             Kind::RepliesLost => self.replies_get_lost(),
-            Kind::Storage => self.storage_is_hard_to_reach(),
+            Kind::OneWay => self.replies_are_withheld(),
+            Kind::Cut => self.connections_are_cut(),
+            Kind::Slow => self.storage_is_slow(),
+            Kind::Refused => self.storage_refuses(),
             Kind::Servers => self.servers_are_hard_to_reach(),
         }
         self.rest(100, 2_000);
@@ -314,30 +317,48 @@ impl Stage {
 
     fn replies_get_lost(&mut self) {
         let lost = self.lost_replies();
-        let time = Duration::from_millis(self.dice.between(500, 20_000));
-        let who = if self.dice.per_mille(400) { self.all() } else { vec![self.pick()] };
-        self.tell(&format!("of 1000 replies from storage to {who:?} {lost} get lost, for {time:?}"));
-        self.play_before_storage(&who, Fault::RepliesLost(lost), time);
+        let fault = Fault::RepliesLost(lost);
+        self.play_before_storage(fault, |who| {
+            format!("of 1000 replies from storage to {who} {lost} get lost")
+        });
     }
 
-    fn storage_is_hard_to_reach(&mut self) {
-        let fault = if self.dice.per_mille(150) {
-            Fault::FallsSilent(self.dice.below(300_000))
-        } else {
-            self.fault_but_lost_replies()
+    fn replies_are_withheld(&mut self) {
+        self.play_before_storage(Fault::RepliesWithheld, |who| {
+            format!("requests of {who} reach storage, and no reply comes back")
+        });
+    }
+
+    fn connections_are_cut(&mut self) {
+        let fault = match self.dice.below(3) {
+            0 => Fault::Broken,
+            1 => Fault::Silent,
+            _ => Fault::FallsSilent(self.dice.below(300_000)),
         };
-        let time = Duration::from_millis(self.dice.between(500, 20_000));
-        let who = if self.dice.per_mille(400) { self.all() } else { vec![self.pick()] };
-        self.tell(&format!("between {who:?} and storage: {fault:?} for {time:?}"));
-        self.play_before_storage(&who, fault, time);
+        self.play_before_storage(fault, |who| format!("connections of {who} to storage are cut, {fault:?}"));
     }
 
-    fn play_before_storage(&self, who: &[usize], fault: Fault, time: Duration) {
-        for server in who {
+    fn storage_is_slow(&mut self) {
+        let fault = if self.dice.per_mille(500) { self.late() } else { self.trickle() };
+        self.play_before_storage(fault, |who| format!("storage is slow for {who}, {fault:?}"));
+    }
+
+    fn storage_refuses(&mut self) {
+        let refused = self.refusals();
+        let fault = Fault::Busy(refused);
+        self.play_before_storage(fault, |who| format!("storage refuses {refused} of 1000 requests of {who}"));
+    }
+
+    /// Lets a fault be between storage and all servers, or one, for a while.
+    fn play_before_storage(&mut self, fault: Fault, tell: impl FnOnce(&str) -> String) {
+        let time = Duration::from_millis(self.dice.between(500, 20_000));
+        let who = if self.dice.per_mille(400) { self.all() } else { vec![self.pick()] };
+        self.tell(&format!("{} for {time:?}", tell(&format!("{who:?}"))));
+        for server in &who {
             self.places[*server].storage.set(fault);
         }
         std::thread::sleep(time);
-        for server in who {
+        for server in &who {
             self.places[*server].storage.set(Fault::None);
         }
         self.goes_on("storage could hardly be reached", WITHIN_MS);
@@ -365,26 +386,34 @@ impl Stage {
 
     fn any_fault(&mut self) -> Fault {
         if self.dice.per_mille(250) {
-            Fault::RepliesLost(self.lost_replies())
-        } else {
-            self.fault_but_lost_replies()
+            return Fault::RepliesLost(self.lost_replies());
         }
-    }
-
-    fn fault_but_lost_replies(&mut self) -> Fault {
         match self.dice.below(6) {
             0 => Fault::Silent,
             1 => Fault::RepliesWithheld,
             2 => Fault::Broken,
-            3 => Fault::Late(Duration::from_millis(self.dice.between(5, 400))),
-            4 => Fault::Trickle(self.number(1, 200_000)),
-            _ => Fault::Busy(self.number(50, 900)),
+            3 => self.late(),
+            4 => self.trickle(),
+            _ => Fault::Busy(self.refusals()),
         }
+    }
+
+    fn late(&mut self) -> Fault {
+        Fault::Late(Duration::from_millis(self.dice.between(5, 400)))
+    }
+
+    fn trickle(&mut self) -> Fault {
+        Fault::Trickle(self.number(1, 200_000))
     }
 
     /// How many in a thousand.
     fn lost_replies(&mut self) -> u32 {
         self.number(20, 400)
+    }
+
+    /// How many in a thousand.
+    fn refusals(&mut self) -> u32 {
+        self.number(50, 900)
     }
 
     fn number(&mut self, least: u32, most: u32) -> u32 {

@@ -1,6 +1,7 @@
 //! The leader's page: that it stays in order, and that slow storage is no reason to depose a leader.
 
 use super::*;
+use crate::log::error::{AppendError, Unusable};
 
 /// What changes something in storage.
 const WRITES: [Operation; 8] = [
@@ -112,5 +113,43 @@ async fn a_leader_that_alone_has_slow_storage_beats_without_a_rest() {
         a.faulty.on(Operation::RewritePage).times(times).then(slow);
     }
     place.rest(120 * SECOND).await;
+    assert_eq!((a.term(), b.term()), (term, None));
+}
+
+/// Of 60 s, as storage stalls: what waits to be stored has its bound, and the leader goes on to show that it lives.
+#[tokio::test(start_paused = true)]
+async fn appends_that_stand_still_for_a_minute_fill_their_queue_and_depose_nobody() {
+    let place = Place::new(1);
+    let (a, b) = place.pair().await;
+    let stream = a.create("orders").await;
+    a.append("orders", "a").await;
+    let term = a.term();
+    let stall = Hold::new();
+    a.faulty.on(Operation::PutPages).always().then(Fault::Hold(stall.clone()));
+    let mut asked = Vec::new();
+    for second in 0..60 {
+        for n in 0..2 {
+            let (stream, label) = (Arc::clone(&stream), format!("m{second}-{n}"));
+            asked.push(tokio::spawn(async move { append(&stream, &label, 1_000_000).await }));
+        }
+        place.rest(SECOND).await;
+        assert_eq!((a.term(), b.term()), (term, None), "after {second} s");
+        assert!(stream.status().queued_bytes <= crate::limits::QUEUE_BYTES_PER_STREAM);
+    }
+    assert!(asked.iter().all(JoinHandle::is_finished), "each is answered within its time");
+    a.faulty.heal();
+    stall.release().await;
+    let (mut full, mut unknown) = (0, 0);
+    for append in asked {
+        match append.await.unwrap() {
+            Err(AppendError::QueueFull(_)) => full += 1,
+            Err(AppendError::Unknown(Unusable::TimedOut)) => unknown += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // What has found room in the queue keeps it until storage has answered: nobody else's can have taken its place.
+    assert_eq!((full, unknown), (104, 16));
+    a.append("orders", "z").await;
+    assert_eq!(stream.status().queued_bytes, 0);
     assert_eq!((a.term(), b.term()), (term, None));
 }
