@@ -19,7 +19,7 @@ const AT_ONCE: usize = 2;
 
 /// Seeds that have found something, and what. As the simulation changes a seed comes to be about something else; what it
 /// found has a test of its own beside the code.
-const FOUND: [(u64, &str); 20] = [
+const FOUND: [(u64, &str); 21] = [
     (13, "a successor's segment was taken for damage"),
     (54, "what a read found under an earlier term stuck to the stream"),
     (56, "a message that a follower had shown was beyond the end"),
@@ -40,6 +40,7 @@ const FOUND: [(u64, &str); 20] = [
     (4_050, "the same as 500"),
     (4_631, "the same as 500"),
     (5_040, "the harness held against its last reader what retention deleted under its hands"),
+    (6_256, "the same as 2,396"),
 ];
 
 const SIM: &str = env!("CARGO_BIN_EXE_sim");
