@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vault_tests::client::Client;
 use vault_tests::ledger::{self, Producer};
 use vault_tests::operator::{Field, SETTLES, VAULT};
@@ -73,21 +73,27 @@ fn under_load(field: &Field, change: impl FnOnce()) -> (Producer, Duration) {
     })
 }
 
+/// A vault with one stream, once it is ready: what it was asked to be like.
+fn ready(field: &Field) -> Value {
+    let mut spec = field.vault(&field.prefix());
+    spec["streams"] = json!([{"name": "orders"}]);
+    field.apply(VAULT, "events", &spec);
+    field.until_ready(VAULT, "events");
+    spec
+}
+
 /// The pod whose server leads, and its term.
 fn leader(field: &Field) -> Option<(String, u64)> {
     pods(field, "events").into_iter().find_map(|pod| {
         let said = status_of(field, &pod)?;
-        (said["role"] == "leader").then(|| said["term"].as_u64().map(|term| (pod, term)))?
+        (said["role"] == "leader").then_some((pod, said["term"].as_u64()?))
     })
 }
 
 #[test]
 fn a_rolling_update_loses_nothing_and_appends_pause_for_a_moment_at_most() {
     let field = Field::new().start();
-    let mut spec = field.vault(&field.prefix());
-    spec["streams"] = json!([{"name": "orders"}]);
-    field.apply(VAULT, "events", &spec);
-    field.until_ready(VAULT, "events");
+    let mut spec = ready(&field);
     let before = pods(&field, "events");
     let (producer, longest) = under_load(&field, || {
         spec["log"] = json!("info,vault_server=debug");
@@ -105,10 +111,7 @@ fn a_rolling_update_loses_nothing_and_appends_pause_for_a_moment_at_most() {
 #[test]
 fn leaders_that_are_killed_in_their_pods_are_replaced_and_nothing_acknowledged_gets_lost() {
     let field = Field::new().start();
-    let mut spec = field.vault(&field.prefix());
-    spec["streams"] = json!([{"name": "orders"}]);
-    field.apply(VAULT, "events", &spec);
-    field.until_ready(VAULT, "events");
+    ready(&field);
     let (producer, longest) = under_load(&field, || {
         for _ in 0..3 {
             let (pod, term) = until("a server leads", SETTLES, || leader(&field));
